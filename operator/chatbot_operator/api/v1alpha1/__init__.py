@@ -1,0 +1,1 @@
+"""chatbotops.io/v1alpha1, one module a kind."""

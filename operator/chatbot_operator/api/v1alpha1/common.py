@@ -1,0 +1,122 @@
+"""Building blocks shared by the kinds: model base, references, quantities, resources, scheduling, conditions."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)]
+SecretName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)]
+SecretKey = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)]
+Quantity = Annotated[
+    str, Field(pattern=r"^([0-9]+(\.[0-9]+)?)(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$", min_length=1, max_length=32)
+]
+"""A Kubernetes quantity as text, positive, without exponent: `500m`, `2Gi`."""
+ImageReference = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z0-9]([-a-z0-9._/:]*[a-zA-Z0-9])?(:[a-zA-Z0-9_][-a-zA-Z0-9._]{0,127})?(@sha256:[a-f0-9]{64})?$",
+        min_length=1,
+        max_length=512,
+    ),
+]
+
+
+class ApiModel(BaseModel):
+    """Base of every spec model: frozen, camelCase in YAML, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+    def to_api(self) -> dict[str, Any]:
+        """Return the camelCase JSON form without unset optional fields."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class StatusModel(BaseModel):
+    """Base of every status model: unknown fields are kept, so that an older operator never destroys what a newer one wrote."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="allow")
+
+    def to_api(self) -> dict[str, Any]:
+        """Return the camelCase JSON form without unset optional fields."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class SecretRef(ApiModel):
+    """A Secret in the instance's namespace."""
+
+    name: SecretName = Field(description="Name of a Secret in the same namespace.")
+
+
+class SecretKeyRef(ApiModel):
+    """One key of a Secret in the instance's namespace."""
+
+    name: SecretName = Field(description="Name of a Secret in the same namespace.")
+    key: SecretKey = Field(description="Key inside the Secret.")
+
+
+class ResourceAmounts(ApiModel):
+    """Amounts of compute resources."""
+
+    cpu: Quantity | None = Field(default=None, description="CPU, for example 250m.")
+    memory: Quantity | None = Field(default=None, description="Memory, for example 384Mi.")
+
+
+class Resources(ApiModel):
+    """What a container asks for and may use at most."""
+
+    requests: ResourceAmounts | None = Field(default=None, description="Guaranteed amounts; the scheduler places pods by them.")
+    limits: ResourceAmounts | None = Field(default=None, description="Most the container may use.")
+
+
+class TolerationOperator(StrEnum):
+    """How a toleration matches."""
+
+    EQUAL = "Equal"
+    EXISTS = "Exists"
+
+
+class TaintEffect(StrEnum):
+    """Effects a toleration may tolerate."""
+
+    NO_SCHEDULE = "NoSchedule"
+    PREFER_NO_SCHEDULE = "PreferNoSchedule"
+    NO_EXECUTE = "NoExecute"
+
+
+class Toleration(ApiModel):
+    """A Kubernetes toleration."""
+
+    key: str | None = Field(default=None, max_length=316, description="Taint key; empty with Exists matches all.")
+    operator: TolerationOperator = Field(default=TolerationOperator.EQUAL, description="Equal or Exists.")
+    value: str | None = Field(default=None, max_length=63, description="Taint value for Equal.")
+    effect: TaintEffect | None = Field(default=None, description="Taint effect; absent matches all.")
+    toleration_seconds: int | None = Field(default=None, ge=0, description="For NoExecute: seconds to stay.")
+
+
+class Scheduling(ApiModel):
+    """Where pods may run."""
+
+    node_selector: dict[str, str] | None = Field(default=None, max_length=16, description="Labels a node must have.")
+    tolerations: list[Toleration] | None = Field(default=None, max_length=16, description="Taints the pods tolerate.")
+    priority_class_name: SecretName | None = Field(default=None, description="PriorityClass of the pods.")
+
+
+class ConditionStatus(StrEnum):
+    """Status of a condition."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Condition(StatusModel):
+    """A Kubernetes condition; `lastTransitionTime` moves only when `status` flips."""
+
+    type: str = Field(max_length=64, description="CamelCase type.")
+    status: str = Field(description="True, False or Unknown.")
+    reason: str = Field(max_length=128, description="CamelCase reason, one word a machine can match.")
+    message: str = Field(default="", max_length=1024, description="What is wrong, what happens next, what to do.")
+    observed_generation: int = Field(description="Generation of the spec that this was computed from.")
+    last_transition_time: str = Field(description="RFC 3339 time of the last change of status.")

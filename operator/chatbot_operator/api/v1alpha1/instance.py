@@ -1,0 +1,291 @@
+"""ChatbotInstance: desired state and policy of one chatbot."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from chatbot_operator.api.v1alpha1.common import (
+    ApiModel,
+    Condition,
+    DnsLabel,
+    ImageReference,
+    Quantity,
+    Resources,
+    Scheduling,
+    SecretKeyRef,
+    SecretName,
+    SecretRef,
+    StatusModel,
+)
+
+
+class Lifecycle(StrEnum):
+    """What the operator does with the instance."""
+
+    RUNNING = "Running"
+    PAUSED = "Paused"
+    HIBERNATED = "Hibernated"
+
+
+class DeletionPolicy(StrEnum):
+    """What happens to volumes and generated Secrets when the instance is deleted."""
+
+    RETAIN = "Retain"
+    DELETE = "Delete"
+
+
+class Mode(StrEnum):
+    """Who runs a data store."""
+
+    MANAGED = "Managed"
+    EXTERNAL = "External"
+
+
+class Switch(StrEnum):
+    """An explicit on or off."""
+
+    ENABLED = "Enabled"
+    DISABLED = "Disabled"
+
+
+class TagPolicy(StrEnum):
+    """Whether an image may be named by a tag that can move."""
+
+    DENY = "Deny"
+    ALLOW = "Allow"
+
+
+class Durability(StrEnum):
+    """Whether the cache survives a restart of its pod."""
+
+    EPHEMERAL = "Ephemeral"
+    PERSISTENT = "Persistent"
+
+
+class LogLevel(StrEnum):
+    """Verbosity of the runtime's logs."""
+
+    DEBUG = "Debug"
+    INFO = "Info"
+    WARNING = "Warning"
+    ERROR = "Error"
+
+
+class ReleaseImages(ApiModel):
+    """One image per component; an absent one falls back to `release.image`."""
+
+    app: ImageReference | None = Field(default=None, description="Image of app and of the migration Job.")
+    scheduler: ImageReference | None = Field(default=None, description="Image of the scheduler.")
+    worker_web: ImageReference | None = Field(default=None, description="Image of worker-web.")
+
+
+class Migrations(ApiModel):
+    """Limits of the migration Job."""
+
+    timeout_seconds: int = Field(default=900, ge=30, le=86400, description="Deadline of the migration Job.")
+    lock_timeout_seconds: int = Field(default=10, ge=1, le=600, description="How long a migration statement waits for a lock.")
+
+
+class Release(ApiModel):
+    """Which software runs."""
+
+    version: str = Field(
+        pattern=r"^[a-zA-Z0-9]([-a-zA-Z0-9._+]*[a-zA-Z0-9])?$", min_length=1, max_length=63, description="Name of the release, as people know it."
+    )
+    image: ImageReference | None = Field(default=None, description="Image of every component; pinned by digest.")
+    images: ReleaseImages | None = Field(default=None, description="Images per component; each overrides `image`.")
+    tag_policy: TagPolicy = Field(default=TagPolicy.DENY, description="Deny refuses images without a digest.")
+    migrations: Migrations = Field(default_factory=Migrations, description="Limits of the migration Job.")
+
+
+class Autoscaling(ApiModel):
+    """Horizontal scaling of app by CPU."""
+
+    min_replicas: int = Field(default=2, ge=1, le=50, description="Fewest replicas.")
+    max_replicas: int = Field(ge=1, le=50, description="Most replicas.")
+    target_cpu_percent: int = Field(default=70, ge=1, le=100, alias="targetCPUPercent", description="Average CPU use to keep, in percent of the request.")
+
+
+class App(ApiModel):
+    """API and Admin UI."""
+
+    replicas: int = Field(default=2, ge=1, le=50, description="Pods of app; ignored with autoscaling.")
+    autoscaling: Autoscaling | None = Field(default=None, description="Scale by CPU instead of a fixed number.")
+    log_level: LogLevel = Field(default=LogLevel.INFO, description="Verbosity of the logs.")
+    resources: Resources | None = Field(default=None, description="Compute resources.")
+    scheduling: Scheduling | None = Field(default=None, description="Where the pods may run.")
+    termination_grace_period_seconds: int = Field(default=45, ge=15, le=600, description="Seconds to finish requests when a pod stops.")
+
+
+class Scheduler(ApiModel):
+    """Periodic work, bot brain and Cloud API sender."""
+
+    log_level: LogLevel = Field(default=LogLevel.INFO, description="Verbosity of the logs.")
+    resources: Resources | None = Field(default=None, description="Compute resources.")
+    scheduling: Scheduling | None = Field(default=None, description="Where the pod may run.")
+    termination_grace_period_seconds: int = Field(default=45, ge=15, le=600, description="Seconds to finish the send in flight.")
+
+
+class WebNumber(ApiModel):
+    """One WhatsApp Web number: one pod, one browser profile, one volume."""
+
+    name: Annotated[DnsLabel, Field(max_length=12, description="Short name of the number.")]
+    session_storage: Quantity = Field(default="2Gi", description="Size of the volume with the browser profile.")
+
+
+class WorkerWeb(ApiModel):
+    """WhatsApp Web automation; runs only for declared numbers."""
+
+    numbers: list[WebNumber] = Field(default_factory=list, max_length=20, description="WhatsApp Web numbers.")
+    storage_class_name: SecretName | None = Field(default=None, description="StorageClass of the profiles; absent is the cluster's default.")
+    log_level: LogLevel = Field(default=LogLevel.INFO, description="Verbosity of the logs.")
+    resources: Resources | None = Field(default=None, description="Compute resources.")
+    scheduling: Scheduling | None = Field(default=None, description="Where the pods may run.")
+    termination_grace_period_seconds: int = Field(default=90, ge=30, le=600, description="Seconds to close the browser cleanly.")
+
+
+class CloudChannel(ApiModel):
+    """A WhatsApp Cloud API number."""
+
+    phone_number_id: str = Field(pattern=r"^[0-9]{1,32}$", description="Phone number id given by the provider.")
+    secret_ref: SecretRef = Field(description="Secret with the keys access-token, app-secret and verify-token.")
+    api_base_url: str = Field(
+        default="https://graph.facebook.com", alias="apiBaseURL", pattern=r"^https?://[a-zA-Z0-9.-]+(:[0-9]{1,5})?$", max_length=253, description="Provider address without a path."
+    )
+    api_version: str = Field(default="v23.0", pattern=r"^v[0-9]{1,3}\.[0-9]{1,2}$", description="Version of the provider's API.")
+
+
+class Channels(ApiModel):
+    """Ways to reach people besides WhatsApp Web."""
+
+    cloud: CloudChannel | None = Field(default=None, description="WhatsApp Cloud API.")
+
+
+class Storage(ApiModel):
+    """A volume; its size can only grow."""
+
+    size: Quantity = Field(default="20Gi", description="Requested size; can only grow.")
+    storage_class_name: SecretName | None = Field(default=None, description="StorageClass; absent is the cluster's default. Immutable.")
+
+
+class ExternalDatabase(ApiModel):
+    """A PostgreSQL that somebody else runs. The Secret holds connection URLs."""
+
+    url_ref: SecretKeyRef = Field(description="Key with the URL of the runtime's role: postgresql://user:password@host:5432/name.")
+    migration_url_ref: SecretKeyRef | None = Field(default=None, description="Key with the URL of the role that owns the schema; absent uses urlRef.")
+
+
+class Database(ApiModel):
+    """PostgreSQL. Managed is one primary without automatic failover."""
+
+    mode: Mode = Field(default=Mode.MANAGED, description="Managed or External. Immutable.")
+    storage: Storage = Field(default_factory=Storage, description="Volume of a managed database.")
+    external: ExternalDatabase | None = Field(default=None, description="Required with mode External, refused otherwise.")
+    resources: Resources | None = Field(default=None, description="Compute resources of a managed database.")
+    scheduling: Scheduling | None = Field(default=None, description="Where a managed database may run.")
+
+
+class ExternalCache(ApiModel):
+    """A Redis that somebody else runs."""
+
+    url_ref: SecretKeyRef = Field(description="Key with the URL: redis://:password@host:6379/0 or rediss://.")
+
+
+class Cache(ApiModel):
+    """Redis: wakes, paces and caches; may vanish without loss of a message."""
+
+    mode: Mode = Field(default=Mode.MANAGED, description="Managed or External. Immutable.")
+    durability: Durability = Field(default=Durability.EPHEMERAL, description="Persistent keeps an append-only file on a volume. Immutable.")
+    max_memory: Quantity = Field(default="128Mi", description="Memory for data; least recently used keys go first.")
+    storage: Storage = Field(default_factory=lambda: Storage(size="1Gi"), description="Volume of a Persistent managed cache.")
+    external: ExternalCache | None = Field(default=None, description="Required with mode External, refused otherwise.")
+    resources: Resources | None = Field(default=None, description="Compute resources of a managed cache.")
+    scheduling: Scheduling | None = Field(default=None, description="Where a managed cache may run.")
+
+
+class Secrets(ApiModel):
+    """Secrets brought by the team; an absent one is generated once and kept."""
+
+    jwt: SecretKeyRef | None = Field(default=None, description="Signing key of tokens, at least 32 characters.")
+    admin_password: SecretKeyRef | None = Field(default=None, description="Password of the first administrator, at least 12 characters.")
+
+
+class Security(ApiModel):
+    """Isolation of the instance."""
+
+    network_policy: Switch = Field(default=Switch.ENABLED, description="Default deny plus what the components need.")
+
+
+class ChatbotInstanceSpec(ApiModel):
+    """Desired state of one chatbot. Only `release` is required."""
+
+    lifecycle: Lifecycle = Field(default=Lifecycle.RUNNING, description="Running; Paused observes and changes nothing; Hibernated stops all pods and keeps all data.")
+    deletion_policy: DeletionPolicy = Field(default=DeletionPolicy.RETAIN, description="Retain keeps volumes and generated Secrets; Delete removes them.")
+    release: Release = Field(description="Which software runs.")
+    app: App = Field(default_factory=App, description="API and Admin UI.")
+    scheduler: Scheduler = Field(default_factory=Scheduler, description="Periodic work, bot brain and Cloud API sender.")
+    worker_web: WorkerWeb = Field(default_factory=WorkerWeb, description="WhatsApp Web automation.")
+    channels: Channels = Field(default_factory=Channels, description="Ways to reach people besides WhatsApp Web.")
+    database: Database = Field(default_factory=Database, description="PostgreSQL.")
+    cache: Cache = Field(default_factory=Cache, description="Redis.")
+    secrets: Secrets = Field(default_factory=Secrets, description="Secrets brought by the team.")
+    security: Security = Field(default_factory=Security, description="Isolation.")
+    image_pull_secrets: list[SecretRef] = Field(default_factory=list, max_length=8, description="Secrets for pulling images.")
+
+
+class ComponentStatus(StatusModel):
+    """One row of the components table."""
+
+    name: str = Field(description="postgres, redis, migrate, app, scheduler or worker-web-<number>.")
+    ready: str = Field(description="True, False or Unknown.")
+    replicas: str = Field(default="", description="Ready and wanted pods, as 2/2.")
+    image: str = Field(default="", description="Image that is applied.")
+    reason: str = Field(default="", description="CamelCase reason.")
+    message: str = Field(default="", max_length=512, description="What is wrong.")
+
+
+class ReleaseStatus(StatusModel):
+    """Which release is wanted, which one serves."""
+
+    desired: str | None = Field(default=None, description="Version asked for by the spec.")
+    stable: str | None = Field(default=None, description="Version that last served with all gates passed.")
+    schema_revision: str | None = Field(default=None, description="Database revision that the last migration Job reported.")
+
+
+class DatabaseStatus(StatusModel):
+    """Identity of the managed database's data."""
+
+    volume_generation: int = Field(default=1, description="N of the claim <instance>-pgdata-gN.")
+    volume_uid: str | None = Field(default=None, description="uid of the claim that was bootstrapped.")
+    system_identifier: str | None = Field(default=None, description="PostgreSQL's own identity of the data directory.")
+
+
+class EndpointsStatus(StatusModel):
+    """Where the instance answers inside the cluster."""
+
+    api: str | None = Field(default=None, description="Base URL of the API.")
+    admin_ui: str | None = Field(default=None, alias="adminUI", description="URL of the Admin UI.")
+    admin_password_secret: str | None = Field(default=None, description="Secret and key with the administrator's password.")
+
+
+class RetryStatus(StatusModel):
+    """Back-off that survives a restart of the operator."""
+
+    attempts: int = Field(default=0, description="Failed passes in a row.")
+    next_time: str | None = Field(default=None, description="RFC 3339 time of the next try.")
+    generation: int = Field(default=0, description="Generation that failed; a new one resets the back-off.")
+
+
+class ChatbotInstanceStatus(StatusModel):
+    """What was observed; written once a pass, and only if it differs."""
+
+    observed_generation: int = Field(default=-1, description="Generation of the last pass.")
+    conditions: list[Condition] = Field(default_factory=list, max_length=32, description="Conditions by type.")
+    components: list[ComponentStatus] = Field(default_factory=list, max_length=32, description="Components by name.")
+    release: ReleaseStatus = Field(default_factory=ReleaseStatus, description="Wanted and serving release.")
+    database: DatabaseStatus = Field(default_factory=DatabaseStatus, description="Identity of the data.")
+    endpoints: EndpointsStatus = Field(default_factory=EndpointsStatus, description="Where the instance answers.")
+    retry: RetryStatus | None = Field(default=None, description="Persisted back-off after an error.")
+    operator_version: str | None = Field(default=None, description="Operator version whose pod templates are applied.")
+    last_handled_reconcile_at: str | None = Field(default=None, description="Value of the last handled reconcile-at request.")

@@ -1,0 +1,36 @@
+"""Names that other parties see: API group, labels, annotations, finalizer, field manager.
+
+Renaming any of these strands objects that already live in clusters, so they are gathered here and never built from parts elsewhere.
+"""
+
+from typing import Final
+
+GROUP: Final = "chatbotops.io"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+FIELD_MANAGER: Final = "chatbot-operator"
+
+LABEL_INSTANCE: Final = f"{GROUP}/instance"
+"""Selects everything of one instance; the value is the instance's name. Selection, prune and adoption use nothing else."""
+LABEL_INSTANCE_UID: Final = f"{GROUP}/instance-uid"
+"""Proves that an object was made for this very instance, not for an earlier one of the same name."""
+LABEL_COMPONENT: Final = f"{GROUP}/component"
+LABEL_NUMBER: Final = f"{GROUP}/number"
+"""The WhatsApp Web number a worker-web object belongs to."""
+
+ANNOTATION_RECONCILE_AT: Final = f"{GROUP}/reconcile-at"
+"""A request by a person: any new value makes one pass at once; echoed in `status.lastHandledReconcileAt`."""
+ANNOTATION_APPLY_UPDATE: Final = f"{GROUP}/apply-operator-update"
+"""A request by a person: apply a pod-template change caused only by a newer operator; the value is the operator version."""
+ANNOTATION_SECRETS_HASH: Final = f"{GROUP}/secrets-hash"
+"""On pod templates: changes when the content of a mounted Secret does, so that consumers restart."""
+ANNOTATION_SYSTEM_IDENTIFIER: Final = f"{GROUP}/system-identifier"
+"""On the PostgreSQL claim: which database cluster lies on this volume."""
+ANNOTATION_ARGO_OPTIONS: Final = "argocd.argoproj.io/sync-options"
+
+FINALIZER: Final = f"{GROUP}/cleanup"
+
+APP_PORT: Final = 8003
+METRICS_PORT: Final = 9103
+POSTGRES_PORT: Final = 5432
+REDIS_PORT: Final = 6379

@@ -1,0 +1,45 @@
+"""What `desired` renders: stages in dependency order, each with the gate that opens the next one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from chatbot_operator.model.objects import Manifest, ObjectKey
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedSecret:
+    """A Secret that is created once with random values and never changed by us.
+
+    `values` maps a key to how it is made: `password` (32 characters), `key` (64 hex digits) or `literal:<text>`.
+    """
+
+    name: str
+    component: str
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One component: the objects to apply, and what must be ready before a later stage that needs it is made.
+
+    `gate` names the objects whose health opens the stages that list this one in `needs`. `once` objects are created
+    but never changed afterwards (Jobs, claims whose size is handled apart). `keep` objects carry no ownerReference
+    and are never pruned.
+    """
+
+    name: str
+    manifests: tuple[Manifest, ...]
+    needs: tuple[str, ...] = ()
+    gate: tuple[ObjectKey, ...] = ()
+    once: frozenset[ObjectKey] = frozenset()
+    keep: frozenset[ObjectKey] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The whole desired state of one instance."""
+
+    secrets: tuple[GeneratedSecret, ...]
+    stages: tuple[Stage, ...]
+    references: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Referenced Secrets: name -> keys that must exist."""

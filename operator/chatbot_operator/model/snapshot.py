@@ -1,0 +1,59 @@
+"""Everything one pass knows, gathered before anything is decided."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec, ChatbotInstanceStatus
+from chatbot_operator.model.objects import ChildState, ObjectKey
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which instance a pass is about."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    finalizers: tuple[str, ...] = ()
+    deleting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorFacts:
+    """What this operator process is configured with."""
+
+    version: str
+    postgres_image: str
+    redis_image: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecretFacts:
+    """What is known of a Secret: which keys it has and a keyed hash of each value; never a value."""
+
+    name: str
+    keys: Mapping[str, str]
+    """Key -> keyed hash of its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Input of every decision. `spec` is None when the object does not validate; `spec_error` then says why.
+
+    `secrets` maps the name of each own or referenced Secret to its facts, or to None where the Secret does not exist.
+    `namespace_terminating` is None while unknown.
+    """
+
+    identity: Identity
+    spec: ChatbotInstanceSpec | None
+    spec_error: str
+    status: ChatbotInstanceStatus
+    children: Mapping[ObjectKey, ChildState]
+    secrets: Mapping[str, SecretFacts | None]
+    operator: OperatorFacts
+    now: datetime
+    namespace_terminating: bool | None = None
