@@ -5,11 +5,11 @@ from collections.abc import Mapping
 MINIMUM: Mapping[str, int] = {"jwt_secret": 32, "admin_password": 12, "wa_app_secret": 16, "wa_verify_token": 8, "wa_access_token": 8}
 """Least number of characters; a secret of another system (database, Redis) has that system's rules."""
 
-WELL_KNOWN = frozenset(
-    "admin admin123 administrator change-me change_me changeit changeme chatbot default example letmein passw0rd"
-    " password password1 password123 postgres qwerty redis root secret secret123 test thisisinsecure welcome"
-    " your-secret-key your_secret_key yoursecretkey".split()
-)
+WELL_KNOWN = frozenset({
+    "admin", "admin123", "administrator", "change-me", "change_me", "changeit", "changeme", "chatbot", "default",
+    "example", "letmein", "passw0rd", "password", "password1", "password123", "postgres", "qwerty", "redis",
+    "root", "secret", "secret123", "test", "thisisinsecure", "welcome", "your-secret-key", "your_secret_key", "yoursecretkey",
+})  # fmt: skip
 """Values that ship in samples, so an attacker tries them first. Compared without case, and also when repeated to reach a length."""
 
 LEAST_DISTINCT = 6

@@ -1,0 +1,1 @@
+"""PostgreSQL: engine, tables, compatibility of the schema, leases."""
