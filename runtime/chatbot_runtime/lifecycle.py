@@ -1,0 +1,105 @@
+"""Start and end of a long-running process: signals, drain, and the loop it runs in.
+
+run(main)            starts the loop, calls `main(lifecycle)` and returns its exit code
+SIGTERM or SIGINT    -> `stopping` is set; loops leave at their next `pause`; work in flight ends within the drain time
+a second signal      -> the process ends at once, with 128 + signal
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+
+import structlog
+import uvloop
+
+log = structlog.get_logger(__name__)
+
+
+class Lifecycle:
+    """Knows whether the process is stopping and how much work is in flight."""
+
+    def __init__(self, drain_timeout_s: float) -> None:
+        self.drain_timeout_s = drain_timeout_s
+        self.stopping = asyncio.Event()
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def in_flight(self) -> int:
+        """Units of work that have begun and not ended."""
+        return self._in_flight
+
+    def install_signals(self) -> None:
+        """Let SIGTERM and SIGINT stop the process; needs a running loop in the main thread."""
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self._on_signal, signum)
+
+    def _on_signal(self, signum: signal.Signals) -> None:
+        if self.stopping.is_set():
+            os._exit(128 + signum)
+        log.info("stopping", signal=signum.name, in_flight=self._in_flight)
+        self.stopping.set()
+
+    def begin(self) -> None:
+        """Count a unit of work that a stop waits for."""
+        self._in_flight += 1
+        self._idle.clear()
+
+    def end(self) -> None:
+        """Discount it."""
+        self._in_flight -= 1
+        if self._in_flight == 0:
+            self._idle.set()
+
+    @contextlib.contextmanager
+    def work(self) -> Iterator[None]:
+        """Count the body as work in flight."""
+        self.begin()
+        try:
+            yield
+        finally:
+            self.end()
+
+    async def pause(self, seconds: float) -> bool:
+        """Sleep, but wake when the process stops.
+
+        Returns:
+            Whether the process is stopping, so that a loop reads `while not await lifecycle.pause(5): …`.
+        """
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.stopping.wait(), seconds)
+        return self.stopping.is_set()
+
+    async def drain(self) -> bool:
+        """Wait until no work is in flight, at most the drain time.
+
+        Returns:
+            Whether everything ended in time.
+        """
+        try:
+            await asyncio.wait_for(self._idle.wait(), self.drain_timeout_s)
+        except TimeoutError:
+            log.warning("drain_timeout", in_flight=self._in_flight, seconds=self.drain_timeout_s)
+            return False
+        return True
+
+
+def run(main: Callable[[Lifecycle], Awaitable[int]], drain_timeout_s: float) -> int:
+    """Run a long-running command to its end.
+
+    Args:
+        main: gets the lifecycle, with signals installed, and returns the exit code.
+        drain_timeout_s: seconds that work in flight may take after SIGTERM.
+    """
+
+    async def start() -> int:
+        lifecycle = Lifecycle(drain_timeout_s)
+        lifecycle.install_signals()
+        return await main(lifecycle)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(start())
