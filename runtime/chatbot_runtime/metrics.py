@@ -88,7 +88,9 @@ LEASE_EPOCH = _gauge("lease_epoch", "Epoch of the lease held last.")
 LOGINS = _counter("logins_total", "Logins.", "result")
 AUDIT_EVENTS = _counter("audit_events_total", "Audit events written.")
 AUDIT_CHAIN_OK = _gauge("audit_chain_ok", "Whether the last verification of the audit chain succeeded.")
-AUDIT_CHAIN_HEAD = _gauge("audit_chain_head_info", "The newest hash of the audit chain: an anchor outside the database.", "hash")
+AUDIT_CHAIN_HEAD = _gauge(
+    "audit_chain_head_info", "Number of the newest seal, with its hash as label: an anchor outside the database.", "hash"
+)
 JOB_LAST_SUCCESS = _gauge("job_last_success_timestamp_seconds", "When a periodic job last succeeded.", "job")
 
 _COMMON = (COMPONENT_UP, COMPONENT_SINCE, BUILD_INFO, SCHEMA_COMPATIBLE, DB_POOL_IN_USE, REDIS_UP, REDIS_LAST_SUCCESS)

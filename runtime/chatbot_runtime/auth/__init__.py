@@ -1,0 +1,1 @@
+"""People: passwords, sessions, CSRF tokens, tickets and login limits."""
