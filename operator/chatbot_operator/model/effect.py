@@ -10,11 +10,15 @@ from chatbot_operator.model.plan import GeneratedSecret
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """Server-side apply of one manifest. `force` only on objects that carry our instance label and uid."""
+    """Server-side apply of one manifest.
+
+    `uid` is that of the live object, which carries our instance label and uid: it is the precondition, and our fields are forced. An empty
+    `uid` means create: an object that exists by then is never taken (`FieldConflict`), unless it turns out to be ours.
+    """
 
     manifest: Manifest
     fingerprint: str
-    force: bool
+    uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)

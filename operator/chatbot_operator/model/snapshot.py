@@ -41,6 +41,19 @@ class SecretFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class EffectFailure:
+    """An effect of an earlier pass that did not succeed. `key` is the object it was for; `reason` that of the typed error.
+
+    `stuck` is True when waiting can't help: an immutable field changed, the object is somebody else's, a person has to act.
+    """
+
+    key: ObjectKey
+    reason: str
+    message: str
+    stuck: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Input of every decision. `spec` is None when the object does not validate; `spec_error` then says why.
 
@@ -57,3 +70,9 @@ class Snapshot:
     operator: OperatorFacts
     now: datetime
     namespace_terminating: bool | None = None
+    failures: tuple[EffectFailure, ...] = ()
+    """What went wrong in the effects of the last pass that ran any."""
+    contested: Mapping[ObjectKey, tuple[str, ...]] = field(default_factory=dict)
+    """Objects whose fields we forced back three times in ten minutes -> the other managers' names; left alone while listed here."""
+    restart_slots: int = 1
+    """How many more instances may take new pod templates of a newer operator now (`maxConcurrentRestarts`)."""

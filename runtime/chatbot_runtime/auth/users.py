@@ -1,8 +1,8 @@
 """People who may log in, and the first of them, who comes from the Secret.
 
-`ADMIN_PASSWORD` is asserted at every start as long as nobody has changed that password in the UI: rotating the Secret and restarting the app
-changes the login and ends its sessions. Once a person has set a password, it belongs to that person and the Secret no longer counts (a log
-line says so); otherwise a restart would quietly bring an old, perhaps leaked, password back.
+`ADMIN_PASSWORD` is asserted at every start as long as nobody has changed that password through the API: rotating the Secret and restarting
+the app changes the login and ends its sessions. Once a person has set a password, it belongs to that person and the Secret no longer counts
+(a log line says so); otherwise a restart would quietly bring an old, perhaps leaked, password back.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,10 @@ from chatbot_runtime.auth.passwords import Passwords
 from chatbot_runtime.auth.sessions import close_sessions_of
 from chatbot_runtime.db.schema_auth import users
 from chatbot_runtime.settings import Settings
+
+FROM_SECRET = "secret"
+FROM_PERSON = "person"
+"""Who set a password last: column `users.password_source`."""
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +58,7 @@ async def set_password(conn: AsyncConnection, user_id: UUID, password_hash: str,
         conn: in a transaction.
         user_id: whose.
         password_hash: PHC string.
-        source: `secret` or `person`; `person` ends the Secret's say.
+        source: `FROM_SECRET` or `FROM_PERSON`; the latter ends the Secret's say.
     """
     changed = {"password_hash": password_hash, "password_source": source, "password_changed_at": sa.func.now()}
     await conn.execute(users.update().where(users.c.id == user_id).values(changed))
@@ -76,20 +80,20 @@ async def ensure_admin(engine: AsyncEngine, settings: Settings, passwords: Passw
         known = (await conn.execute(query)).one_or_none()
         anybody = (await conn.execute(sa.select(sa.exists(sa.select(users.c.id))))).scalar_one()
     if known is None and anybody:
-        log.warning("admin_not_created", reason="other users exist; create this one in the UI")
+        log.warning("admin_not_created", reason="other users exist, and only the first one comes from the Secret")
         return "ignored"
     if known is None:
         return await _create(engine, name, await passwords.hash(password))
     if await passwords.verify(known.password_hash, password):
         return "unchanged"
-    if known.password_source != "secret":
-        log.warning("admin_password_ignored", reason="the password was changed in the UI since; the Secret no longer counts")
+    if known.password_source != FROM_SECRET:
+        log.warning("admin_password_ignored", reason="a person changed the password since; the Secret no longer counts")
         return "ignored"
     return await _rotate(engine, known.id, await passwords.hash(password))
 
 
 async def _create(engine: AsyncEngine, name: str, password_hash: str) -> str:
-    statement = insert(users).values(username=name, password_hash=password_hash, password_source="secret", role="admin")  # noqa: S106  a source
+    statement = insert(users).values(username=name, password_hash=password_hash, password_source=FROM_SECRET, role="admin")
     async with engine.begin() as conn:
         made = (await conn.execute(statement.on_conflict_do_nothing().returning(users.c.id))).scalar_one_or_none()
         if made is None:
@@ -101,7 +105,7 @@ async def _create(engine: AsyncEngine, name: str, password_hash: str) -> str:
 
 async def _rotate(engine: AsyncEngine, user_id: UUID, password_hash: str) -> str:
     async with engine.begin() as conn:
-        await set_password(conn, user_id, password_hash, source="secret")
+        await set_password(conn, user_id, password_hash, source=FROM_SECRET)
         ended = await close_sessions_of(conn, user_id)
         await record(
             conn, AuditEvent("password.rotate", "ok", actor="app", target=str(user_id), details={"source": "secret", "sessions": ended})
