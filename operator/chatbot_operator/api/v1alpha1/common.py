@@ -6,12 +6,12 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from chatbot_operator.api.v1alpha1.schema import at_most, rules
+
 DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)]
 SecretName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)]
 SecretKey = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)]
-Quantity = Annotated[
-    str, Field(pattern=r"^([0-9]+(\.[0-9]+)?)(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$", min_length=1, max_length=32)
-]
+Quantity = Annotated[str, Field(pattern=r"^([0-9]+(\.[0-9]+)?)(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$", min_length=1, max_length=32)]
 """A Kubernetes quantity as text, positive, without exponent: `500m`, `2Gi`."""
 ImageReference = Annotated[
     str,
@@ -66,6 +66,8 @@ class ResourceAmounts(ApiModel):
 class Resources(ApiModel):
     """What a container asks for and may use at most."""
 
+    model_config = ConfigDict(json_schema_extra=rules(at_most("cpu"), at_most("memory")))
+
     requests: ResourceAmounts | None = Field(default=None, description="Guaranteed amounts; the scheduler places pods by them.")
     limits: ResourceAmounts | None = Field(default=None, description="Most the container may use.")
 
@@ -98,7 +100,9 @@ class Toleration(ApiModel):
 class Scheduling(ApiModel):
     """Where pods may run."""
 
-    node_selector: dict[str, str] | None = Field(default=None, max_length=16, description="Labels a node must have.")
+    node_selector: dict[str, Annotated[str, Field(max_length=63)]] | None = Field(
+        default=None, max_length=16, description="Labels a node must have."
+    )
     tolerations: list[Toleration] | None = Field(default=None, max_length=16, description="Taints the pods tolerate.")
     priority_class_name: SecretName | None = Field(default=None, description="PriorityClass of the pods.")
 
@@ -115,8 +119,8 @@ class Condition(StatusModel):
     """A Kubernetes condition; `lastTransitionTime` moves only when `status` flips."""
 
     type: str = Field(max_length=64, description="CamelCase type.")
-    status: str = Field(description="True, False or Unknown.")
+    status: str = Field(description="True, False or Unknown.", json_schema_extra={"enum": ["True", "False", "Unknown"]})
     reason: str = Field(max_length=128, description="CamelCase reason, one word a machine can match.")
     message: str = Field(default="", max_length=1024, description="What is wrong, what happens next, what to do.")
     observed_generation: int = Field(description="Generation of the spec that this was computed from.")
-    last_transition_time: str = Field(description="RFC 3339 time of the last change of status.")
+    last_transition_time: str = Field(description="RFC 3339 time of the last change of status.", json_schema_extra={"format": "date-time"})

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from chatbot_operator.api.v1alpha1.common import (
     ApiModel,
@@ -18,6 +18,7 @@ from chatbot_operator.api.v1alpha1.common import (
     SecretRef,
     StatusModel,
 )
+from chatbot_operator.api.v1alpha1.schema import Rule, external_only, grows, immutable, list_map, rules
 
 
 class Lifecycle(StrEnum):
@@ -87,11 +88,36 @@ class Migrations(ApiModel):
     lock_timeout_seconds: int = Field(default=10, ge=1, le=600, description="How long a migration statement waits for a lock.")
 
 
+def _pinned(field: str) -> Rule:
+    given = " && ".join(f"has(self.{part})" for part in ([field] if field == "image" else ["images", field]))
+    return Rule(
+        f"self.tagPolicy == 'Allow' || !({given}) || self.{field}.contains('@sha256:')",
+        f"{field} must be pinned by digest (@sha256:...), or tagPolicy must be Allow",
+        field,
+    )
+
+
+_EVERY_IMAGE = " && ".join(f"has(self.images.{part})" for part in ("app", "scheduler", "workerWeb"))
+_RELEASE_RULES = (
+    Rule(
+        f"has(self.image) || (has(self.images) && {_EVERY_IMAGE})",
+        "image is required unless images names app, scheduler and workerWeb",
+        "image",
+    ),
+    *(_pinned(field) for field in ("image", "images.app", "images.scheduler", "images.workerWeb")),
+)
+
+
 class Release(ApiModel):
     """Which software runs."""
 
+    model_config = ConfigDict(json_schema_extra=rules(*_RELEASE_RULES))
+
     version: str = Field(
-        pattern=r"^[a-zA-Z0-9]([-a-zA-Z0-9._+]*[a-zA-Z0-9])?$", min_length=1, max_length=63, description="Name of the release, as people know it."
+        pattern=r"^[a-zA-Z0-9]([-a-zA-Z0-9._+]*[a-zA-Z0-9])?$",
+        min_length=1,
+        max_length=63,
+        description="Name of the release, as people know it.",
     )
     image: ImageReference | None = Field(default=None, description="Image of every component; pinned by digest.")
     images: ReleaseImages | None = Field(default=None, description="Images per component; each overrides `image`.")
@@ -102,9 +128,15 @@ class Release(ApiModel):
 class Autoscaling(ApiModel):
     """Horizontal scaling of app by CPU."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(Rule("self.maxReplicas >= self.minReplicas", "maxReplicas must be at least minReplicas", "maxReplicas"))
+    )
+
     min_replicas: int = Field(default=2, ge=1, le=50, description="Fewest replicas.")
     max_replicas: int = Field(ge=1, le=50, description="Most replicas.")
-    target_cpu_percent: int = Field(default=70, ge=1, le=100, alias="targetCPUPercent", description="Average CPU use to keep, in percent of the request.")
+    target_cpu_percent: int = Field(
+        default=70, ge=1, le=100, alias="targetCPUPercent", description="Average CPU use to keep, in percent of the request."
+    )
 
 
 class App(ApiModel):
@@ -130,6 +162,8 @@ class Scheduler(ApiModel):
 class WebNumber(ApiModel):
     """One WhatsApp Web number: one pod, one browser profile, one volume."""
 
+    model_config = ConfigDict(json_schema_extra=rules(*grows("sessionStorage")))
+
     name: Annotated[DnsLabel, Field(max_length=12, description="Short name of the number.")]
     session_storage: Quantity = Field(default="2Gi", description="Size of the volume with the browser profile.")
 
@@ -137,8 +171,14 @@ class WebNumber(ApiModel):
 class WorkerWeb(ApiModel):
     """WhatsApp Web automation; runs only for declared numbers."""
 
-    numbers: list[WebNumber] = Field(default_factory=list, max_length=20, description="WhatsApp Web numbers.")
-    storage_class_name: SecretName | None = Field(default=None, description="StorageClass of the profiles; absent is the cluster's default.")
+    model_config = ConfigDict(json_schema_extra=rules(immutable("storageClassName")))
+
+    numbers: list[WebNumber] = Field(
+        default_factory=list, max_length=20, description="WhatsApp Web numbers.", json_schema_extra=list_map("name")
+    )
+    storage_class_name: SecretName | None = Field(
+        default=None, description="StorageClass of the profiles; absent is the cluster's default. Immutable."
+    )
     log_level: LogLevel = Field(default=LogLevel.INFO, description="Verbosity of the logs.")
     resources: Resources | None = Field(default=None, description="Compute resources.")
     scheduling: Scheduling | None = Field(default=None, description="Where the pods may run.")
@@ -151,7 +191,11 @@ class CloudChannel(ApiModel):
     phone_number_id: str = Field(pattern=r"^[0-9]{1,32}$", description="Phone number id given by the provider.")
     secret_ref: SecretRef = Field(description="Secret with the keys access-token, app-secret and verify-token.")
     api_base_url: str = Field(
-        default="https://graph.facebook.com", alias="apiBaseURL", pattern=r"^https?://[a-zA-Z0-9.-]+(:[0-9]{1,5})?$", max_length=253, description="Provider address without a path."
+        default="https://graph.facebook.com",
+        alias="apiBaseURL",
+        pattern=r"^https?://[a-zA-Z0-9.-]+(:[0-9]{1,5})?$",
+        max_length=253,
+        description="Provider address without a path.",
     )
     api_version: str = Field(default="v23.0", pattern=r"^v[0-9]{1,3}\.[0-9]{1,2}$", description="Version of the provider's API.")
 
@@ -165,6 +209,8 @@ class Channels(ApiModel):
 class Storage(ApiModel):
     """A volume; its size can only grow."""
 
+    model_config = ConfigDict(json_schema_extra=rules(*grows("size"), immutable("storageClassName")))
+
     size: Quantity = Field(default="20Gi", description="Requested size; can only grow.")
     storage_class_name: SecretName | None = Field(default=None, description="StorageClass; absent is the cluster's default. Immutable.")
 
@@ -173,17 +219,27 @@ class ExternalDatabase(ApiModel):
     """A PostgreSQL that somebody else runs. The Secret holds connection URLs."""
 
     url_ref: SecretKeyRef = Field(description="Key with the URL of the runtime's role: postgresql://user:password@host:5432/name.")
-    migration_url_ref: SecretKeyRef | None = Field(default=None, description="Key with the URL of the role that owns the schema; absent uses urlRef.")
+    migration_url_ref: SecretKeyRef | None = Field(
+        default=None, description="Key with the URL of the role that owns the schema; absent uses urlRef."
+    )
 
 
 class Database(ApiModel):
     """PostgreSQL. Managed is one primary without automatic failover."""
+
+    model_config = ConfigDict(json_schema_extra=rules(immutable("mode", required=True), *external_only()))
 
     mode: Mode = Field(default=Mode.MANAGED, description="Managed or External. Immutable.")
     storage: Storage = Field(default_factory=Storage, description="Volume of a managed database.")
     external: ExternalDatabase | None = Field(default=None, description="Required with mode External, refused otherwise.")
     resources: Resources | None = Field(default=None, description="Compute resources of a managed database.")
     scheduling: Scheduling | None = Field(default=None, description="Where a managed database may run.")
+
+
+class CacheStorage(Storage):
+    """The volume of a Persistent cache; its size can only grow."""
+
+    size: Quantity = Field(default="1Gi", description="Requested size; can only grow.")
 
 
 class ExternalCache(ApiModel):
@@ -195,10 +251,14 @@ class ExternalCache(ApiModel):
 class Cache(ApiModel):
     """Redis: wakes, paces and caches; may vanish without loss of a message."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(immutable("mode", required=True), immutable("durability", required=True), *external_only())
+    )
+
     mode: Mode = Field(default=Mode.MANAGED, description="Managed or External. Immutable.")
     durability: Durability = Field(default=Durability.EPHEMERAL, description="Persistent keeps an append-only file on a volume. Immutable.")
     max_memory: Quantity = Field(default="128Mi", description="Memory for data; least recently used keys go first.")
-    storage: Storage = Field(default_factory=lambda: Storage(size="1Gi"), description="Volume of a Persistent managed cache.")
+    storage: CacheStorage = Field(default_factory=CacheStorage, description="Volume of a Persistent managed cache.")
     external: ExternalCache | None = Field(default=None, description="Required with mode External, refused otherwise.")
     resources: Resources | None = Field(default=None, description="Compute resources of a managed cache.")
     scheduling: Scheduling | None = Field(default=None, description="Where a managed cache may run.")
@@ -220,8 +280,12 @@ class Security(ApiModel):
 class ChatbotInstanceSpec(ApiModel):
     """Desired state of one chatbot. Only `release` is required."""
 
-    lifecycle: Lifecycle = Field(default=Lifecycle.RUNNING, description="Running; Paused observes and changes nothing; Hibernated stops all pods and keeps all data.")
-    deletion_policy: DeletionPolicy = Field(default=DeletionPolicy.RETAIN, description="Retain keeps volumes and generated Secrets; Delete removes them.")
+    lifecycle: Lifecycle = Field(
+        default=Lifecycle.RUNNING, description="Running; Paused observes and changes nothing; Hibernated stops all pods and keeps all data."
+    )
+    deletion_policy: DeletionPolicy = Field(
+        default=DeletionPolicy.RETAIN, description="Retain keeps volumes and generated Secrets; Delete removes them."
+    )
     release: Release = Field(description="Which software runs.")
     app: App = Field(default_factory=App, description="API and Admin UI.")
     scheduler: Scheduler = Field(default_factory=Scheduler, description="Periodic work, bot brain and Cloud API sender.")
@@ -231,7 +295,9 @@ class ChatbotInstanceSpec(ApiModel):
     cache: Cache = Field(default_factory=Cache, description="Redis.")
     secrets: Secrets = Field(default_factory=Secrets, description="Secrets brought by the team.")
     security: Security = Field(default_factory=Security, description="Isolation.")
-    image_pull_secrets: list[SecretRef] = Field(default_factory=list, max_length=8, description="Secrets for pulling images.")
+    image_pull_secrets: list[SecretRef] = Field(
+        default_factory=list, max_length=8, description="Secrets for pulling images.", json_schema_extra=list_map("name")
+    )
 
 
 class ComponentStatus(StatusModel):
@@ -281,8 +347,12 @@ class ChatbotInstanceStatus(StatusModel):
     """What was observed; written once a pass, and only if it differs."""
 
     observed_generation: int = Field(default=-1, description="Generation of the last pass.")
-    conditions: list[Condition] = Field(default_factory=list, max_length=32, description="Conditions by type.")
-    components: list[ComponentStatus] = Field(default_factory=list, max_length=32, description="Components by name.")
+    conditions: list[Condition] = Field(
+        default_factory=list, max_length=32, description="Conditions by type.", json_schema_extra=list_map("type")
+    )
+    components: list[ComponentStatus] = Field(
+        default_factory=list, max_length=32, description="Components by name.", json_schema_extra=list_map("name")
+    )
     release: ReleaseStatus = Field(default_factory=ReleaseStatus, description="Wanted and serving release.")
     database: DatabaseStatus = Field(default_factory=DatabaseStatus, description="Identity of the data.")
     endpoints: EndpointsStatus = Field(default_factory=EndpointsStatus, description="Where the instance answers.")
