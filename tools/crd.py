@@ -88,10 +88,13 @@ class _Converter:
         return result
 
     def _property(self, node: Schema, required: bool) -> Schema:
-        """Convert a property; an object that is never absent gets the default `{}`, so that the defaults inside it apply."""
+        """Convert a property; an object that is never absent gets the defaults inside it as its own.
+
+        `{}` would do for the API server's defaulting, but rules are checked against the default as it stands.
+        """
         result = self.convert(node)
         if self._defaults and not required and "anyOf" not in node and result.get("properties"):
-            result["default"] = {}
+            result["default"] = {name: child["default"] for name, child in result["properties"].items() if "default" in child}
         return result
 
     def _resolve(self, node: Schema) -> Schema:

@@ -15,6 +15,13 @@ ROOT = Path(__file__).resolve().parent.parent
 _NOTE = "# Generated from operator/chatbot_operator/api by `make generate`; do not edit.\n"
 
 
+class _PlainDumper(yaml.SafeDumper):
+    """Writes a value that stands twice twice: Helm and people read no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def render_files() -> dict[str, str]:
     """Return the content of every generated file by its path from the root of the repository."""
     files: dict[str, str] = {}
@@ -28,7 +35,7 @@ def render_files() -> dict[str, str]:
 
 
 def _to_yaml(document: dict[str, Any]) -> str:
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=140)
+    return yaml.dump(document, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, width=140)
 
 
 def _to_template(crd: dict[str, Any]) -> str:

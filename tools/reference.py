@@ -73,8 +73,7 @@ def _type(node: Schema) -> str:
 
 
 def _default(node: Schema) -> str:
-    default = node.get("default")
-    return f"`{default}`" if default not in (None, {}) else ""
+    return f"`{node['default']}`" if "default" in node and "properties" not in node else ""
 
 
 def _limits(node: Schema) -> str:
