@@ -2,8 +2,77 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+export PYTHON
 
 .DEFAULT_GOAL := help
 .PHONY: help
 help: ## List the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+
+# --- environment -----------------------------------------------------------------------------------------------------
+
+.PHONY: venv
+venv: $(VENV)/.installed ## Make the Python environment from hash-locked requirements
+
+# The .pth file puts the checkout on the path without building a wheel, which would fetch an unlocked build back end.
+$(VENV)/.installed: requirements/dev.txt
+	@tools/packages python
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing requirements/dev.txt into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/dev.txt
+	@printf '%s\n' "$(CURDIR)/operator" "$(CURDIR)/runtime" "$(CURDIR)" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/checkout.pth"
+	@touch $@
+
+LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --quiet
+
+.PHONY: lock
+lock: ## Resolve requirements/*.txt anew from pyproject.toml (needs uv)
+	@command -v uv >/dev/null || { echo "uv is missing: pip install uv" >&2; exit 2; }
+	$(LOCK) --extra operator -o requirements/operator.txt
+	$(LOCK) --extra runtime -o requirements/runtime.txt
+	$(LOCK) --all-extras -o requirements/dev.txt
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+.PHONY: lint
+lint: venv ## Formatter, linter, types, import contracts, generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tools.generate --check
+
+.PHONY: format
+format: venv ## Format and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: generate
+generate: venv ## Write CRDs, the chart's copies and the API reference from the models
+	$(BIN)/python -m tools.generate
+
+# --- tests -----------------------------------------------------------------------------------------------------------
+
+.PHONY: packages
+packages:
+	@tools/packages python servers
+
+.PHONY: test
+test: packages venv ## Every layer of tests, in order, on a real cluster
+	@tools/run-layers unit golden component controlplane e2e
+
+.PHONY: test-unit
+test-unit: venv ## Pure decisions; seconds
+	@tools/run-layers unit
+
+.PHONY: test-golden
+test-golden: venv ## Rendered manifests against golden files
+	@tools/run-layers golden
+
+.PHONY: test-component
+test-component: packages venv ## Runtime and jobs on real PostgreSQL and Redis
+	@tools/run-layers component
+
+.PHONY: clean
+clean: ## Remove what was built or cached in the checkout
+	rm -rf $(VENV) build-cache artifacts dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,94 @@
+"""Rules of the repository that no linter knows. Needs nothing but git."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tools.generate import ROOT
+
+# Written in two parts, so that this file does not match itself.
+INDEX_HOSTS = [
+    "py" + "pi.org",
+    "python" + "hosted.org",
+    "npm" + "js.org",
+    "proxy.go" + "lang.org",
+    "sum.go" + "lang.org",
+    "crates" + ".io",
+    "deb.deb" + "ian.org",
+    "security.deb" + "ian.org",
+    "repo.maven" + ".apache.org",
+]
+
+
+def tracked() -> list[Path]:
+    """Return the files that git knows or would take, so that a new file is checked before it is committed."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def text_of(path: Path) -> str:
+    """Return the text of a file, empty for binary ones."""
+    try:
+        return path.read_text()
+    except UnicodeDecodeError:
+        return ""
+
+
+@pytest.mark.parametrize("folder", ["operator", "runtime"])
+def test_source_folders_are_no_packages(folder: str) -> None:
+    # A package named `operator` would shadow the standard library's module, and then even `import collections` fails.
+    assert (ROOT / folder).is_dir()
+    assert not (ROOT / folder / "__init__.py").exists()
+
+
+def test_no_file_names_an_index_host() -> None:
+    # Where packages come from is a matter of the machine, lock files included.
+    named = [f"{path.relative_to(ROOT)}: {host}" for path in tracked() if (text := text_of(path)) for host in INDEX_HOSTS if host in text]
+    assert named == []
+
+
+def test_requirements_are_locked_by_hash() -> None:
+    for path in (ROOT / "requirements").glob("*.txt"):
+        pins = re.findall(r"^([A-Za-z0-9][^\s=]*)==.*?(?=^[A-Za-z0-9]|\Z)", path.read_text(), re.M | re.S)
+        blocks = re.split(r"^(?=[A-Za-z0-9])", path.read_text(), flags=re.M)
+        unhashed = [block.splitlines()[0] for block in blocks if block.strip() and "==" in block and "--hash=sha256:" not in block]
+        assert pins
+        assert unhashed == []
+
+
+def _says_why(path: Path) -> bool:
+    text = text_of(path)
+    if not text.strip():
+        return path.name in {"__init__.py", "py.typed"}
+    if path.suffix == ".py":
+        return bool(re.match(r'\s*(#[^\n]*\n)*\s*r?"""\S', text))
+    lines = text.splitlines()
+    first = lines[1] if lines[0].startswith("#!") and len(lines) > 1 else lines[0]
+    return first.startswith(("#", "//", "/*", "<!--", "<!DOCTYPE", "{{/*", "{{-", "--"))
+
+
+def test_every_source_file_says_why_it_exists() -> None:
+    # Data, locks and files whose format allows no comment are known by their folder.
+    kinds = {".py", ".sh", ".js", ".css", ".toml", ".yaml", ".yml", ".md", ""}
+    exempt = re.compile(
+        r"^(LICENSE|\.gitignore|\.dockerignore|pyproject\.toml|tests/.*(data|golden|snapshots|__snapshots__)/|helm/|.*/vendor/|.*\.(txt|tpl)$)"
+    )
+    silent = []
+    for path in tracked():
+        name = str(path.relative_to(ROOT))
+        if path.suffix in kinds and not exempt.match(name) and text_of(path) and not _says_why(path):
+            silent.append(name)
+    assert silent == []
+
+
+def test_files_stay_small_enough_to_read() -> None:
+    large = []
+    for path in tracked():
+        name = str(path.relative_to(ROOT))
+        if path.suffix == ".py" and (lines := text_of(path).count("\n")) > 420:
+            large.append(f"{name}: {lines} lines")
+    assert large == []
