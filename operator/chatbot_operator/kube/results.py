@@ -1,0 +1,57 @@
+"""Reads what a Job said with its last act: the JSON in its pod's termination message (docs/runtime-contract.md)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from chatbot_operator.errors import ResultUnreadable
+from chatbot_operator.model.objects import JobResult
+
+
+@dataclass(frozen=True, slots=True)
+class PodResult:
+    """What the pod of a Job left. `result` is None when its message is missing or not by contract."""
+
+    job_uid: str
+    finished_at: str
+    result: JobResult | None
+
+
+def parse_result(message: str) -> JobResult:
+    """Return the Job result that a termination message holds.
+
+    Raises:
+        ResultUnreadable: It is not one JSON object with version 1, job, outcome and reason.
+    """
+    try:
+        data = orjson.loads(message)
+    except orjson.JSONDecodeError:
+        raise ResultUnreadable("the termination message is not JSON") from None
+    if not isinstance(data, dict) or data.get("version") != 1:
+        raise ResultUnreadable("the termination message is not a Job result of version 1")
+    if data.get("outcome") not in ("Succeeded", "Failed"):
+        raise ResultUnreadable("the outcome is neither Succeeded nor Failed")
+    if not all(isinstance(data.get(name), str) and data[name] for name in ("job", "reason")):
+        raise ResultUnreadable("job or reason is missing")
+    return JobResult(data["outcome"], data["reason"], str(data.get("message", "")), data)
+
+
+def observe_pod_result(pod: Mapping[str, Any]) -> PodResult | None:
+    """Return what a pod of a Job left behind, or None for a pod that still runs or belongs to no Job."""
+    job_uid = next((str(owner["uid"]) for owner in pod["metadata"].get("ownerReferences") or () if owner.get("kind") == "Job"), "")
+    if not job_uid:
+        return None
+    for container in pod.get("status", {}).get("containerStatuses") or ():
+        ended = container.get("state", {}).get("terminated")
+        if ended:
+            return PodResult(job_uid, str(ended.get("finishedAt") or ""), _read(str(ended.get("message") or "")))
+    return None
+
+
+def _read(message: str) -> JobResult | None:
+    try:
+        return parse_result(message)
+    except ResultUnreadable:
+        return None
