@@ -1,0 +1,81 @@
+"""`bootstrap`: make an empty PostgreSQL cluster on a volume once, and say which one lies there. The only place that runs initdb."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from chatbot_postgres.layout import Layout, Refused
+
+MAX_RESULT_BYTES = 4096
+"""What the kubelet keeps of a termination log."""
+
+
+def run(layout: Layout) -> int:
+    """Bootstrap, write the Job result, and return the exit code: 0 with `Succeeded`, 1 with `Failed`."""
+    try:
+        with layout.locked():
+            reason, message = _ensure_cluster(layout)
+            result = _result("Succeeded", reason, message) | {"systemIdentifier": layout.system_identifier()}
+    except Refused as refused:
+        result = _result("Failed", refused.reason, str(refused))
+    sys.stdout.write(json.dumps(result) + "\n")
+    _write(layout.termination_log, result)
+    return 0 if result["outcome"] == "Succeeded" else 1
+
+
+def _ensure_cluster(layout: Layout) -> tuple[str, str]:
+    """Look, then make: a crash before the rename leaves only `<pgdata>.new`, which the next run removes."""
+    if layout.has_cluster():
+        return "AlreadyInitialized", f"{layout.pgdata} holds a cluster"
+    if layout.pgdata.exists() and any(layout.pgdata.iterdir()):
+        raise Refused(f"{layout.pgdata} holds files but no cluster; nothing was changed", "DirectoryNotEmpty")
+    unfinished = layout.pgdata.with_name(layout.pgdata.name + ".new")
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
+    _initdb(layout, unfinished)
+    unfinished.rename(layout.pgdata)
+    _fsync(layout.volume)
+    return "Initialized", f"{layout.pgdata} was made"
+
+
+def _initdb(layout: Layout, target: Path) -> None:
+    """Run initdb, which syncs what it wrote. The superuser's password goes by file, never by argument.
+
+    Raises:
+        Refused: with the last lines that initdb printed.
+    """
+    layout.password("postgres-password")
+    command = [
+        "initdb", "--pgdata", str(target), "--username", "postgres", "--pwfile", str(layout.secrets / "postgres-password"),
+        "--auth-local", "peer", "--auth-host", "scram-sha-256", "--encoding", "UTF8", "--locale", "C.UTF-8", "--data-checksums",
+    ]  # fmt: skip
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        raise Refused(f"initdb failed: {' '.join(done.stdout.strip().splitlines()[-3:])[:500]}")
+
+
+def _fsync(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _result(outcome: str, reason: str, message: str) -> dict[str, Any]:
+    return {"version": 1, "job": "bootstrap", "outcome": outcome, "reason": reason, "message": message[:1024]}
+
+
+def _write(path: Path, result: dict[str, Any]) -> None:
+    """Write the result where the kubelet reads it. A result that can't be written is seen by the operator as missing."""
+    text = json.dumps(result)
+    if len(text.encode()) > MAX_RESULT_BYTES:
+        text = json.dumps(result | {"message": ""})
+    try:
+        path.write_text(text)
+    except OSError as error:
+        sys.stderr.write(f"bootstrap: the result can't be written to {path}: {error.strerror}\n")
