@@ -1,0 +1,172 @@
+"""The command line: `python -m testbed up|down|status|build|images|env`."""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from testbed import plane
+from testbed.cache import locked
+from testbed.errors import Refused, TestbedError
+from testbed.plane import Site
+from testbed.processes import Processes
+from testbed.progress import Progress
+from testbed.settings import Settings
+from testbed.tools import TOOLS, binary, search_path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0; 1 when it failed on the way (or `status` finds something not running); 2 when it was refused before anything was changed.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        settings = Settings.from_env(options.dir)
+        code: int = options.command(settings, options)
+    except TestbedError as error:
+        print(f"testbed: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("testbed: interrupted; `python -m testbed down` cleans up.", file=sys.stderr)
+        return 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m testbed", description="A real Kubernetes on this machine, for the demo and for tests.")
+    parser.add_argument("--dir", type=Path, help="work directory of this test bed (default $TESTBED_DIR or ~/.cache/chatbot-testbed/run)")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    up = commands.add_parser("up", help="start it; cleans up after a crash first; does nothing when it already runs")
+    kind = up.add_mutually_exclusive_group()
+    kind.add_argument("--node", action="store_true", help="with a real node: containerd, kubelet, kube-proxy, CoreDNS (needs root)")
+    kind.add_argument("--sim", type=int, metavar="N", default=0, help="with N simulated nodes, whose pods get ready without running")
+    up.set_defaults(command=_up)
+
+    commands.add_parser("down", help="stop it and remove its state; logs stay").set_defaults(command=_down)
+    commands.add_parser("status", help="show what runs; ends with 1 if something does not").set_defaults(command=_status)
+
+    build = commands.add_parser("build", help="build programs into the cache")
+    build.add_argument("tools", nargs="*", metavar="TOOL", help=f"default: all of {', '.join(TOOLS)}")
+    build.set_defaults(command=_build)
+
+    images = commands.add_parser("images", help="build the container images and load them", add_help=False)
+    images.add_argument("rest", nargs=argparse.REMAINDER)
+    images.set_defaults(command=_images)
+
+    commands.add_parser("env", help='print shell exports: eval "$(python -m testbed env)"').set_defaults(command=_env)
+    return parser
+
+
+def _up(settings: Settings, options: argparse.Namespace) -> int:
+    progress = Progress()
+    if options.sim < 0:
+        raise Refused("--sim needs a positive number of nodes.")
+    mode = "node" if options.node else "sim" if options.sim else "plane"
+    with locked(settings.directory / "lock"):
+        found = plane.load_site(settings)
+        if found is not None:
+            site, running = found
+            if _healthy(running) and (site.mode, site.simulated_nodes) == (mode, options.sim):
+                progress.say(f"already running at {site.server(running)}")
+                return 0
+            with progress.step("remove what an earlier run left"):
+                _stop(running)
+        elif settings.pids.exists():
+            with progress.step("remove what an earlier run left"):
+                _stop(settings)
+        site = _start(settings, mode, options.sim, progress)
+    progress.say(f'ready at {site.server(settings)}; use it with: eval "$(python -m testbed --dir {settings.directory} env)"')
+    return 0
+
+
+def _start(settings: Settings, mode: str, simulated_nodes: int, progress: Progress) -> Site:
+    if mode == "node":
+        from testbed import netns, node
+
+        node.check(settings)
+        plane.check(settings, own_namespace=True)
+        network = netns.ensure(settings)
+        site = Site(network.address, tuple(network.prefix), mode)
+        plane.start(settings, site, progress)
+        node.up(settings, network, progress)
+        return site
+    plane.check(settings)
+    site = Site(mode=mode, simulated_nodes=simulated_nodes)
+    plane.start(settings, site, progress)
+    return site
+
+
+def _stop(settings: Settings) -> None:
+    if _has_node(settings):
+        from testbed import netns, node
+
+        node.down(settings)
+        plane.stop(settings)
+        netns.remove(settings)
+    else:
+        plane.stop(settings)
+
+
+def _has_node(settings: Settings) -> bool:
+    found = plane.load_site(settings)
+    return found is not None and found[0].mode == "node"
+
+
+def _down(settings: Settings, _: argparse.Namespace) -> int:
+    progress = Progress()
+    with locked(settings.directory / "lock"):
+        found = plane.load_site(settings)
+        with progress.step(f"stop the test bed in {settings.directory}"):
+            _stop(settings if found is None else found[1])
+    return 0
+
+
+def _healthy(settings: Settings) -> bool:
+    processes = Processes(settings)
+    names = processes.names()
+    return set(plane.COMPONENTS) <= set(names) and all(processes.alive(name) for name in names)
+
+
+def _status(settings: Settings, _: argparse.Namespace) -> int:
+    found = plane.load_site(settings)
+    if found is None:
+        print(f"no test bed in {settings.directory}")
+        return 1
+    site, running = found
+    processes = Processes(running)
+    print(f"{site.mode} in {settings.directory}, API server {site.server(running)}")
+    for name in processes.names():
+        record = processes.record(name)
+        alive = record is not None and record.alive()
+        print(f"  {name:28} {'running' if alive else 'NOT RUNNING':12} pid {record.pid if record else '?'}")
+    return 0 if _healthy(running) else 1
+
+
+def _build(settings: Settings, options: argparse.Namespace) -> int:
+    progress = Progress()
+    for name in options.tools or TOOLS:
+        print(binary(settings, name, progress))
+    return 0
+
+
+def _images(_: Settings, options: argparse.Namespace) -> int:
+    from testbed import images
+
+    code: int = images.main(options.rest)
+    return code
+
+
+def _env(settings: Settings, _: argparse.Namespace) -> int:
+    found = plane.load_site(settings)
+    if found is None:
+        raise Refused(f"There is no test bed in {settings.directory}; start one with `python -m testbed up`.")
+    path = os.pathsep.join([*map(str, search_path(settings)), os.environ.get("PATH", os.defpath)])
+    print(f"export KUBECONFIG={shlex.quote(str(settings.kubeconfig('admin')))}")
+    print(f"export TESTBED_DIR={shlex.quote(str(settings.directory))}")
+    print(f"export PATH={shlex.quote(path)}")
+    return 0
