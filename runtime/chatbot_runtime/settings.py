@@ -92,11 +92,19 @@ class Settings(BaseSettings):
     web_profile_dir: Path = Field(Path("/var/lib/chatbot/profile"), description="Browser profile directory on a volume.")
 
     # -- queue
+    queue_soft_max: Annotated[int, Field(ge=1)] = Field(10_000, description="Waiting messages above which mass sendings are refused.")
+    queue_hard_max: Annotated[int, Field(ge=1)] = Field(50_000, description="Waiting messages above which only people's are taken.")
     outbox_max_attempts: Annotated[int, Field(ge=1, le=50)] = Field(8, description="Tries before a message is dead.")
     outbox_ttl_min: Annotated[int, Field(ge=1)] = Field(1440, description="Minutes after which an unsent message expires.")
     unknown_policy: Literal["hold", "resend"] = Field("hold", description="What becomes of a send whose outcome stays unknown.")
     unknown_wait_s: Annotated[int, Field(ge=1)] = Field(120, description="Seconds to wait for a status of a send with unknown outcome.")
     lease_ttl_s: Annotated[int, Field(ge=3)] = Field(60, description="Seconds a lane or worker lease lasts without a heart-beat.")
+
+    # -- bot
+    bot_locale: Literal["es", "en"] = Field("es", description="Language until the contact's is recognised.")
+    bot_quiet_s: Annotated[float, Field(ge=0, le=10)] = Field(
+        0.3, description="Seconds after a first message in which more of the same chat are answered together with it."
+    )
 
     # -- migrate
     lock_timeout_s: Annotated[int, Field(ge=1)] = Field(10, description="Longest wait for one lock of a migration.")

@@ -1,0 +1,113 @@
+"""The connection pool, and transactions whose failures say whether the database is down or the statement was wrong."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from chatbot_runtime import metrics
+from chatbot_runtime.errors import DatabaseDown
+from chatbot_runtime.settings import Settings
+
+SPARE_S = 2.0
+"""The client gives up this much later than the server would, so that normally the server's own error is seen."""
+
+_UNAVAILABLE = ("08", "53", "57P")
+"""SQLSTATE classes of a server that can't serve now: connection, resources, shutdown or crash."""
+
+
+def create_engine(settings: Settings) -> AsyncEngine:
+    """Make the pool of one process. Connects to nothing yet.
+
+    There is no ping before use: it would cost a round trip a webhook. After a restart of the server the first use of the pool fails with
+    `DatabaseDown` and empties it; callers retry or answer 503.
+    """
+    timeout_ms = settings.db_statement_timeout_ms
+    engine = create_async_engine(
+        settings.database_url.get_secret_value(),
+        pool_size=settings.db_pool_size,
+        max_overflow=0,
+        pool_timeout=settings.db_connect_timeout_s,
+        pool_recycle=1800,
+        connect_args={
+            "timeout": settings.db_connect_timeout_s,
+            "command_timeout": timeout_ms / 1000 + SPARE_S,
+            "server_settings": {
+                "application_name": f"chatbot/{settings.instance_name}"[:63],
+                "statement_timeout": str(timeout_ms),
+                "idle_in_transaction_session_timeout": str(timeout_ms * 3),
+                "jit": "off",
+            },
+        },
+    )
+    _count_connections(engine)
+    return engine
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Run the body in one transaction, committed at its end.
+
+    Raises:
+        DatabaseDown: the server can't be reached or can't serve now. Whether the commit happened is then not known.
+    """
+    with_guard = _guard()
+    async with with_guard, engine.begin() as conn:
+        yield conn
+
+
+@asynccontextmanager
+async def autocommit(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Give a connection on which each statement is a transaction of its own: one round trip each.
+
+    Raises:
+        DatabaseDown: as for `transaction`.
+    """
+    async with _guard(), engine.execution_options(isolation_level="AUTOCOMMIT").connect() as conn:
+        yield conn
+
+
+@asynccontextmanager
+async def _guard() -> AsyncIterator[None]:
+    try:
+        yield
+    except (DBAPIError, PoolTimeout, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, OSError, TimeoutError) as error:
+        if not is_down(error):
+            raise
+        metrics.DB_CONNECTION_ERRORS.inc()
+        raise DatabaseDown(_sentence(error)) from error
+
+
+def is_down(error: BaseException) -> bool:
+    """Whether an error means that the database can't serve now, and not that a statement is wrong."""
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated or isinstance(error, InterfaceError | OperationalError):
+            return True
+        state = str(getattr(error.orig, "sqlstate", None) or "")
+        return state.startswith(_UNAVAILABLE)
+    return isinstance(error, PoolTimeout | OSError | TimeoutError | asyncpg.PostgresError | asyncio.TimeoutError)
+
+
+def _sentence(error: BaseException) -> str:
+    """Describe an outage without the statement or its values."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return f"the database can't serve now ({type(cause).__name__})"
+
+
+def _count_connections(engine: AsyncEngine) -> None:
+    """Keep the gauge of connections in use."""
+    pool = engine.sync_engine.pool
+
+    def taken(*_: object) -> None:
+        metrics.DB_POOL_IN_USE.inc()
+
+    def returned(*_: object) -> None:
+        metrics.DB_POOL_IN_USE.dec()
+
+    sa.event.listen(pool, "checkout", taken)
+    sa.event.listen(pool, "checkin", returned)
