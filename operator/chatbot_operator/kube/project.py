@@ -5,8 +5,9 @@
 - Deployment, StatefulSet: `template` (fingerprint of our part of the pod template), `replicas`, `replicasManagers`
   (comma list of other managers that own `spec.replicas`), `revision`.
 - PersistentVolumeClaim: `phase`, `volume`, `requested`, `capacity`, `storageClass`, `systemIdentifier`, `resize` (a condition's type).
-- Pod: `owner` (`Kind/name`), `restarts`, `node`, `image`, `imageID`.
-- Job: `result` (`pending`, `missing`, `unreadable`, `read`), `startTime`, `completionTime`.
+- Pod: `owner` (`Kind/name`), `restarts`, `node`, `image`, `imageID`; of an ended one of a Job also `result` and `finishedAt`.
+- Job: `startTime`, `completionTime`; of an ended one also `ended` (the reason of its last condition) and `result` (`pending`, `missing`,
+  `unreadable`, `read`), both joined in by the store.
 - Service: `clusterIP`.
 - HorizontalPodAutoscaler: `currentReplicas`, `desiredReplicas`.
 """

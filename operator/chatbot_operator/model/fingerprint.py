@@ -16,8 +16,8 @@ from chatbot_operator.constants import FIELD_MANAGER
 from chatbot_operator.model.objects import Manifest
 
 _OWNED_METADATA: Final = ("labels", "annotations", "ownerReferences", "finalizers")
-_OPAQUE: Final = {"Secret": ("data", "stringData")}
-"""Content that never enters a fingerprint: it is watched by keyed hashes of its own and metadata-only watches don't carry it."""
+_OPAQUE: Final = {"Secret": ("data", "stringData", "type", "immutable")}
+"""What never enters a fingerprint: metadata-only watches don't carry it, and the content has keyed hashes of its own."""
 
 
 def fingerprint(manifest: Manifest) -> str:

@@ -1,0 +1,238 @@
+"""Watches everything that instances are made of and keeps its projection: one stream a kind, never a list an instance."""
+
+import asyncio
+import hashlib
+import hmac
+from base64 import b64decode
+from collections.abc import Mapping
+from typing import Any, Final
+
+from chatbot_operator.clock import Clock
+from chatbot_operator.constants import LABEL_INSTANCE, LABEL_INSTANCE_UID
+from chatbot_operator.errors import NotFound
+from chatbot_operator.kube.client import SILENCE_SECONDS, WATCH_SECONDS, KubeClient
+from chatbot_operator.kube.kinds import CHILD_KINDS, JOB, POD, SECRET
+from chatbot_operator.kube.project import key_of_live
+from chatbot_operator.kube.store import OnChange, Store, is_newer
+from chatbot_operator.kube.stream import Stream
+from chatbot_operator.model.objects import ChildState, ObjectKey
+from chatbot_operator.model.snapshot import SecretFacts
+
+Live = Mapping[str, Any]
+
+HASH_DIGITS: Final = 20
+"""Hex digits kept of a keyed hash: enough to see a change, useless to guess a value without the key and the value's space."""
+
+
+def hash_secret(live: Live, instance_uid: str) -> SecretFacts:
+    """Return the keyed hashes of a Secret's values: HMAC-SHA256 with the instance's uid as key, cut to 20 hex digits."""
+    data = live.get("data") or {}
+    key = instance_uid.encode()
+    digests = {name: hmac.new(key, b64decode(value), hashlib.sha256).hexdigest()[:HASH_DIGITS] for name, value in data.items()}
+    return SecretFacts(live["metadata"]["name"], digests)
+
+
+class Reflectors:
+    """The children of all instances as they are now, from watches alone."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        clock: Clock,
+        namespaces: tuple[str, ...],
+        on_change: OnChange,
+        *,
+        watch_seconds: int = WATCH_SECONDS,
+        silence_seconds: float = SILENCE_SECONDS,
+    ) -> None:
+        """Prepare the streams; nothing is asked before `run()`.
+
+        Args:
+            client: For lists and watches.
+            clock: For activity and settling.
+            namespaces: Namespaces to watch; empty means all.
+            on_change: Called with (namespace, instance name) when fingerprint, health, details, labels or existence of a child,
+                or the content of a Secret, changed.
+            watch_seconds: How long the server keeps one watch open.
+            silence_seconds: A watch without a byte for this long is opened anew.
+        """
+        self._clock = clock
+        self._store = Store(clock, on_change)
+        self._secrets = _SecretHashes(client, self._store, on_change)
+        self._jobs_listed: dict[str, asyncio.Event] = {}
+        self._streams: list[tuple[str, str, Stream]] = []
+        for namespace in namespaces or ("",):
+            for kind in CHILD_KINDS:
+                sink = self._secrets.sink(namespace) if kind is SECRET else _Sink(self._store, clock, kind.kind, namespace)
+                stream = Stream(
+                    client,
+                    clock,
+                    sink,
+                    kind=kind.kind,
+                    namespace=namespace,
+                    metadata_only=kind is SECRET,
+                    watch_seconds=watch_seconds,
+                    silence_seconds=silence_seconds,
+                )
+                self._streams.append((kind.kind, namespace, stream))
+                if kind is JOB:
+                    self._jobs_listed[namespace] = stream.synced
+
+    async def run(self) -> None:
+        """List and watch until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for kind, namespace, stream in self._streams:
+                after = self._jobs_listed[namespace] if kind == POD.kind else None
+                group.create_task(_run_after(stream, after), name=f"reflector {kind} {namespace}".rstrip())
+
+    def children(self, namespace: str, name: str) -> Mapping[ObjectKey, ChildState]:
+        """Return the children of one instance as they are now; the mapping does not change afterwards."""
+        return self._store.children(namespace, name)
+
+    def own_secret(self, namespace: str, name: str, instance_uid: str) -> SecretFacts | None:
+        """Return the facts of a Secret that carries this instance's uid, or None when there is no such Secret or no hash yet."""
+        return self._secrets.facts(namespace, name, instance_uid)
+
+    def learn(self, live: Live) -> None:
+        """Take in the answer to our own write, so that the next pass need not wait for the watch to deliver it."""
+        if live.get("kind") == SECRET.kind:
+            self._secrets.learn(live)
+        else:
+            self._store.put(live)
+
+    def synced(self) -> bool:
+        """Return whether every kind was listed completely at least once: before that, absence proves nothing."""
+        return all(stream.synced.is_set() for _, _, stream in self._streams)
+
+    async def wait_synced(self) -> None:
+        """Wait until `synced()`."""
+        for _, _, stream in self._streams:
+            await stream.synced.wait()
+
+    def last_activity(self) -> float:
+        """Return the monotonic time at which any watch last delivered anything, bookmarks included."""
+        return max(stream.last_activity for _, _, stream in self._streams)
+
+    def size(self) -> int:
+        """Return the number of children held."""
+        return self._store.size()
+
+
+async def _run_after(stream: Stream, after: asyncio.Event | None) -> None:
+    """Run a stream; pods wait for the list of Jobs, so that a pod missing from their own list is known to be gone."""
+    if after is not None:
+        await after.wait()
+    await stream.run()
+
+
+class _Sink:
+    """Delivers one stream into the store."""
+
+    def __init__(self, store: Store, clock: Clock, kind: str, namespace: str) -> None:
+        self._store = store
+        self._clock = clock
+        self._kind = kind
+        self._namespace = namespace
+
+    async def put(self, live: Live) -> None:
+        self._store.put(live)
+
+    async def remove(self, live: Live) -> None:
+        self._store.remove(live)
+
+    async def listed(self, seen: set[ObjectKey], version: str, since: float) -> None:
+        self._store.sweep(self._kind, self._namespace, seen, version)
+        if self._kind == POD.kind:
+            self._store.pods_current(self._namespace, since)
+
+    async def reset(self) -> None:
+        self._store.clear(self._kind, self._namespace)
+
+    async def marked(self) -> None:
+        if self._kind == POD.kind:
+            self._store.pods_current(self._namespace, self._clock.monotonic())
+
+
+class _SecretHashes:
+    """Keyed hashes of our own Secrets. Values are hashed where they arrive and never kept."""
+
+    def __init__(self, client: KubeClient, store: Store, on_change: OnChange) -> None:
+        self._client = client
+        self._store = store
+        self._on_change = on_change
+        self._known: dict[ObjectKey, tuple[str, str, SecretFacts]] = {}
+        """Key -> (instance uid, resourceVersion, facts)."""
+
+    def sink(self, namespace: str) -> "_SecretSink":
+        return _SecretSink(self, self._store, namespace)
+
+    def facts(self, namespace: str, name: str, instance_uid: str) -> SecretFacts | None:
+        found = self._known.get(ObjectKey(SECRET.kind, namespace, name))
+        return found[2] if found is not None and instance_uid and found[0] == instance_uid else None
+
+    def learn(self, live: Live) -> None:
+        """Hash a Secret that came with its values, then drop them."""
+        labels = live["metadata"].get("labels") or {}
+        version = live["metadata"]["resourceVersion"]
+        key = key_of_live(live)
+        old = self._known.get(key)
+        if old is not None and is_newer(old[1], version):
+            return
+        uid = labels.get(LABEL_INSTANCE_UID, "")
+        facts = hash_secret(live, uid)
+        self._known[key] = (uid, version, facts)
+        self._store.put(live)
+        if old is not None and old[2] != facts:
+            self._on_change(key.namespace, labels.get(LABEL_INSTANCE, ""))
+
+    async def refresh(self, live: Live) -> None:
+        """Hash a Secret of which only the metadata came, unless that version is known."""
+        key = key_of_live(live)
+        known = self._known.get(key)
+        if known is not None and known[1] == live["metadata"]["resourceVersion"]:
+            return
+        try:
+            full = await self._client.get(key.kind, key.namespace, key.name)
+        except NotFound:
+            return
+        self.learn({**full, "kind": key.kind})
+
+    def forget(self, key: ObjectKey) -> None:
+        self._known.pop(key, None)
+
+    def keep_only(self, namespace: str) -> None:
+        """Forget the hashes of Secrets that the store no longer holds."""
+        for key in list(self._known):
+            if (not namespace or key.namespace == namespace) and not self._store.holds(key):
+                del self._known[key]
+
+
+class _SecretSink:
+    """Delivers the stream of Secrets: values in lists, metadata alone in watches."""
+
+    def __init__(self, hashes: _SecretHashes, store: Store, namespace: str) -> None:
+        self._hashes = hashes
+        self._store = store
+        self._namespace = namespace
+
+    async def put(self, live: Live) -> None:
+        if "type" in live:
+            self._hashes.learn(live)
+        else:
+            await self._hashes.refresh(live)
+            self._store.put(live)
+
+    async def remove(self, live: Live) -> None:
+        self._store.remove(live)
+        self._hashes.forget(key_of_live(live))
+
+    async def listed(self, seen: set[ObjectKey], version: str, since: float) -> None:
+        self._store.sweep(SECRET.kind, self._namespace, seen, version)
+        self._hashes.keep_only(self._namespace)
+
+    async def reset(self) -> None:
+        self._store.clear(SECRET.kind, self._namespace)
+        self._hashes.keep_only(self._namespace)
+
+    async def marked(self) -> None:
+        """Bookmarks say nothing about Secrets that matters here."""

@@ -1,0 +1,77 @@
+"""Facts about Secrets: which keys exist and a keyed hash of each value; a value never stays in memory."""
+
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from chatbot_operator.clock import Clock
+from chatbot_operator.errors import NotFound
+from chatbot_operator.kube.client import KubeClient
+from chatbot_operator.kube.kinds import SECRET
+from chatbot_operator.kube.reflector import Reflectors, hash_secret
+from chatbot_operator.model.snapshot import SecretFacts
+
+FOUND_SECONDS: Final = 600.0
+MISSING_SECONDS: Final = (5.0, 10.0, 20.0, 40.0, 60.0)
+FORGET_SECONDS: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    facts: SecretFacts | None
+    misses: int
+    read_at: float
+    good_until: float
+
+
+class SecretReader:
+    """Reads own Secrets from the reflector, and referenced ones by name: every 10 minutes, sooner while missing."""
+
+    def __init__(self, client: KubeClient, clock: Clock, reflectors: Reflectors) -> None:
+        self._client = client
+        self._clock = clock
+        self._reflectors = reflectors
+        self._cache: dict[tuple[str, str, str], _Entry] = {}
+
+    async def facts(self, namespace: str, names: Iterable[str], instance_uid: str) -> Mapping[str, SecretFacts | None]:
+        """Return the facts of each named Secret, None where it does not exist.
+
+        Args:
+            namespace: Of the instance and its Secrets.
+            names: Own and referenced Secrets.
+            instance_uid: Key of the hashes, so that equal values of different instances don't show as equal.
+
+        Raises:
+            KubeError: A Secret could not be read; that it is missing is no error.
+        """
+        found: dict[str, SecretFacts | None] = {}
+        for name in names:
+            own = self._reflectors.own_secret(namespace, name, instance_uid)
+            found[name] = own if own is not None else await self._referenced(namespace, name, instance_uid)
+        return found
+
+    def next_check(self, namespace: str, names: Iterable[str], instance_uid: str) -> float | None:
+        """Return in how many seconds a missing Secret among the names is looked for again; None when none is missing."""
+        now = self._clock.monotonic()
+        entries = (self._cache.get((namespace, name, instance_uid)) for name in names)
+        waits = [max(0.0, entry.good_until - now) for entry in entries if entry is not None and entry.facts is None]
+        return min(waits) if waits else None
+
+    async def _referenced(self, namespace: str, name: str, instance_uid: str) -> SecretFacts | None:
+        key = (namespace, name, instance_uid)
+        now = self._clock.monotonic()
+        old = self._cache.get(key)
+        if old is not None and now < old.good_until:
+            return old.facts
+        try:
+            live = await self._client.get(SECRET.kind, namespace, name)
+        except NotFound:
+            misses = old.misses + 1 if old is not None else 1
+            wait = MISSING_SECONDS[min(misses, len(MISSING_SECONDS)) - 1]
+            entry = _Entry(None, misses, now, now + wait)
+        else:
+            entry = _Entry(hash_secret(live, instance_uid), 0, now, now + FOUND_SECONDS * random.uniform(0.9, 1.1))  # noqa: S311 jitter
+        self._cache = {k: v for k, v in self._cache.items() if v.read_at + FORGET_SECONDS > now}
+        self._cache[key] = entry
+        return entry.facts

@@ -1,0 +1,205 @@
+"""Children in memory, grouped by instance; says which instance changed when a change matters."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from chatbot_operator.clock import Clock
+from chatbot_operator.errors import ResultUnreadable
+from chatbot_operator.kube.project import Projector, key_of_live
+from chatbot_operator.kube.results import observe_pod_result
+from chatbot_operator.model.objects import ChildState, Health, JobResult, ObjectKey
+
+Live = Mapping[str, Any]
+OnChange = Callable[[str, str], None]
+"""Called with (namespace, instance name)."""
+
+TOMBSTONE_SECONDS: Final = 60.0
+SETTLE_SECONDS: Final = 1.0
+"""A pod's end is written before its Job's, but by another watch: how long the pods' watch must have been seen alive after it."""
+
+_PENDING: Final = Health(ready=None, reason="ResultPending", message="the pod's result was not seen yet")
+
+
+class Store:
+    """All children by instance. Older versions of an object never replace newer ones."""
+
+    def __init__(self, clock: Clock, on_change: OnChange) -> None:
+        self._clock = clock
+        self._on_change = on_change
+        self._projector = Projector()
+        self._instances: dict[tuple[str, str], dict[ObjectKey, ChildState]] = {}
+        self._tombstones: dict[ObjectKey, tuple[int, float]] = {}
+        self._pending: dict[ObjectKey, float] = {}
+        """Ended Jobs whose result was not seen -> when they were seen ended."""
+
+    def children(self, namespace: str, instance: str) -> dict[ObjectKey, ChildState]:
+        """Return a copy of the children of one instance."""
+        return dict(self._instances.get((namespace, instance), ()))
+
+    def holds(self, key: ObjectKey) -> bool:
+        """Return whether the object is a child of any instance."""
+        return any(key in group for (namespace, _), group in self._instances.items() if namespace == key.namespace)
+
+    def clear(self, kind: str, namespace: str) -> None:
+        """Take out all objects of a kind in a namespace (empty: in all) without telling anyone: the history of the server went back."""
+        self._tombstones = {key: value for key, value in self._tombstones.items() if key.kind != kind}
+        for (where, _), group in self._instances.items():
+            if not namespace or where == namespace:
+                for key in [key for key in group if key.kind == kind]:
+                    del group[key]
+
+    def find(self, key: ObjectKey, instance: str) -> ChildState | None:
+        """Return one child of an instance."""
+        return self._instances.get((key.namespace, instance), {}).get(key)
+
+    def size(self) -> int:
+        """Return the number of children of all instances."""
+        return sum(len(group) for group in self._instances.values())
+
+    def put(self, live: Live) -> None:
+        """Take in a live object from a list, a watch or the answer to a write."""
+        child = self._projector.project(live)
+        key = child.key
+        if key.kind == "Pod":
+            child = _with_pod_result(child, live)
+        buried = self._tombstones.get(key)
+        if buried is not None and buried[0] >= _version(child.resource_version):
+            return
+        group = self._instances.get((key.namespace, child.instance))
+        old = group.get(key) if group is not None else None
+        if old is None:
+            self._forget_elsewhere(key, child.instance)
+        elif _version(old.resource_version) >= _version(child.resource_version):
+            return
+        if key.kind == "Job":
+            child = self._join(child, old)
+        self._set(child, old)
+        if key.kind == "Pod":
+            self._rejoin(child)
+
+    def remove(self, live: Live) -> None:
+        """Take out an object that was deleted; the event carries the version of the deletion."""
+        key = key_of_live(live)
+        version = _version(live["metadata"]["resourceVersion"])
+        self._bury(key, version)
+        for (namespace, instance), group in list(self._instances.items()):
+            old = group.get(key) if namespace == key.namespace else None
+            if old is not None and _version(old.resource_version) <= version:
+                self._drop(instance, old)
+
+    def sweep(self, kind: str, namespace: str, seen: set[ObjectKey], version: str) -> None:
+        """Take out what a finished list did not contain.
+
+        Args:
+            kind: Kind of the list.
+            namespace: Namespace of the list, empty for all.
+            seen: Keys that it contained.
+            version: Its resourceVersion; objects newer than that stay.
+        """
+        listed = _version(version)
+        for (where, instance), group in list(self._instances.items()):
+            if namespace and where != namespace:
+                continue
+            for key, old in list(group.items()):
+                if key.kind == kind and key not in seen and _version(old.resource_version) <= listed:
+                    self._drop(instance, old)
+
+    def pods_current(self, namespace: str, since: float) -> None:
+        """Learn that the pods of a namespace (empty: of all) are as new as `since`: results not seen by then are missing."""
+        for key, ended in list(self._pending.items()):
+            if (not namespace or key.namespace == namespace) and ended + SETTLE_SECONDS <= since:
+                self._settle(key)
+
+    def _settle(self, key: ObjectKey) -> None:
+        del self._pending[key]
+        for (namespace, _), group in self._instances.items():
+            old = group.get(key) if namespace == key.namespace else None
+            if old is not None and old.details.get("result") == "pending":
+                self._set(_judged(old, "missing", _unreadable(old, "is missing")), old)
+
+    def _set(self, child: ChildState, old: ChildState | None) -> None:
+        self._instances.setdefault((child.key.namespace, child.instance), {})[child.key] = child
+        if old is None or replace(child, resource_version=old.resource_version) != old:
+            self._on_change(child.key.namespace, child.instance)
+
+    def _drop(self, instance: str, old: ChildState) -> None:
+        where = (old.key.namespace, instance)
+        del self._instances[where][old.key]
+        if not self._instances[where]:
+            del self._instances[where]
+        self._pending.pop(old.key, None)
+        self._on_change(old.key.namespace, instance)
+
+    def _forget_elsewhere(self, key: ObjectKey, instance: str) -> None:
+        """Take an object that was relabelled away from the instance that had it."""
+        for (namespace, other), group in list(self._instances.items()):
+            if namespace == key.namespace and other != instance and key in group:
+                self._drop(other, group[key])
+
+    def _bury(self, key: ObjectKey, version: int) -> None:
+        now = self._clock.monotonic()
+        if len(self._tombstones) > 4096:
+            self._tombstones = {k: v for k, v in self._tombstones.items() if v[1] + TOMBSTONE_SECONDS > now}
+        self._tombstones[key] = (version, now)
+
+    def _rejoin(self, pod: ChildState) -> None:
+        """Hand a pod's result on to its Job."""
+        kind, _, name = pod.details.get("owner", "").partition("/")
+        if kind != "Job" or "result" not in pod.details:
+            return
+        old = self.find(ObjectKey("Job", pod.key.namespace, name), pod.instance)
+        if old is not None and old.details.get("result") in ("pending", "missing"):
+            self._set(self._join(old, old), old)
+
+    def _join(self, job: ChildState, old: ChildState | None) -> ChildState:
+        """Return an ended Job with its result, which outlives the pod that reported it."""
+        if job.health.terminal and "result" not in job.details:
+            job = replace(job, details={**job.details, "ended": job.health.reason})
+        elif "result" not in job.details:
+            return job
+        if old is not None and old.uid == job.uid and old.details.get("result") in ("read", "unreadable"):
+            return _judged(job, old.details["result"], old.health)
+        pods = self._instances.get((job.key.namespace, job.instance), {}).values()
+        reports = [pod for pod in pods if pod.owner_uid == job.uid and "result" in pod.details]
+        if not reports:
+            if old is not None and old.uid == job.uid and old.details.get("result") == "missing":
+                return _judged(job, "missing", old.health)
+            self._pending.setdefault(job.key, self._clock.monotonic())
+            return _judged(job, "pending", _PENDING)
+        self._pending.pop(job.key, None)
+        result = max(reports, key=lambda pod: pod.details["finishedAt"]).health.result
+        if result is None:
+            return _judged(job, "unreadable", _unreadable(job, "is not by contract"))
+        return _judged(job, "read", _health_of(result))
+
+
+def _with_pod_result(pod: ChildState, live: Live) -> ChildState:
+    found = observe_pod_result(live)
+    if found is None:
+        return pod
+    details = {**pod.details, "result": "read" if found.result else "unreadable", "finishedAt": found.finished_at}
+    return replace(pod, details=details, health=replace(pod.health, result=found.result))
+
+
+def _judged(job: ChildState, result: str, health: Health) -> ChildState:
+    return replace(job, details={**job.details, "result": result}, health=health)
+
+
+def _health_of(result: JobResult) -> Health:
+    return Health(ready=result.outcome == "Succeeded", reason=result.reason, message=result.message, terminal=True, result=result)
+
+
+def _unreadable(job: ChildState, why: str) -> Health:
+    message = f"the Job ended ({job.details['ended']}) but its result {why}"
+    return Health(ready=False, reason=ResultUnreadable.reason, message=message, terminal=True)
+
+
+def is_newer(version: str, other: str) -> bool:
+    """Return whether the first resourceVersion is newer than the other."""
+    return _version(version) > _version(other)
+
+
+def _version(text: str) -> int:
+    """Return a resourceVersion as a number: since Kubernetes 1.35 versions of one resource type may be compared."""
+    return int(text) if text.isdigit() else 0

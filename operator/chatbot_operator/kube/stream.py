@@ -1,0 +1,153 @@
+"""One list and watch: keeps a sink equal to what the API server holds, through 410, restarts, silence and lost connections."""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+import structlog
+
+from chatbot_operator.clock import Clock
+from chatbot_operator.constants import LABEL_INSTANCE
+from chatbot_operator.errors import Gone, KubeError, Throttled
+from chatbot_operator.kube.client import SILENCE_SECONDS, WATCH_SECONDS, KubeClient
+from chatbot_operator.kube.project import key_of_live
+from chatbot_operator.kube.store import is_newer
+from chatbot_operator.model.objects import ObjectKey
+
+Live = Mapping[str, Any]
+
+FIRST_DELAY: Final = 0.2
+LAST_DELAY: Final = 30.0
+HEALTHY_SECONDS: Final = 5.0
+"""A watch that lived this long resets the back-off."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Sink(Protocol):
+    """Where a stream delivers."""
+
+    async def put(self, live: Live) -> None:
+        """Take in an object as it is now. A KubeError makes the stream deliver it again later."""
+
+    async def remove(self, live: Live) -> None:
+        """Take out a deleted object."""
+
+    async def listed(self, seen: set[ObjectKey], version: str, since: float) -> None:
+        """Learn that a list that began at `since` (monotonic seconds) is complete."""
+
+    async def reset(self) -> None:
+        """Forget everything: the server's history went back (its store was restored), so versions can't be compared."""
+
+    async def marked(self) -> None:
+        """Learn that the watch is up to date (a bookmark came)."""
+
+
+class Stream:
+    """One kind in one namespace, or in all."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        clock: Clock,
+        sink: Sink,
+        *,
+        kind: str,
+        namespace: str = "",
+        metadata_only: bool = False,
+        watch_seconds: int = WATCH_SECONDS,
+        silence_seconds: float = SILENCE_SECONDS,
+    ) -> None:
+        self._client = client
+        self._clock = clock
+        self._sink = sink
+        self._kind = kind
+        self._namespace = namespace
+        self._metadata_only = metadata_only
+        self._watch_seconds = watch_seconds
+        self._silence_seconds = silence_seconds
+        self._version = ""
+        self._newest = ""
+        """The newest resourceVersion ever seen."""
+        self._complaint = ""
+        self.synced = asyncio.Event()
+        """Set once the first list is complete, for ever."""
+        self.last_activity = clock.monotonic()
+        """Monotonic seconds of the last list page or line of the watch."""
+
+    async def run(self) -> None:
+        """List and watch until cancelled."""
+        delay = FIRST_DELAY
+        while True:
+            began = self._clock.monotonic()
+            try:
+                if not self._version:
+                    await self._list()
+                await self._watch()
+                wait = 0.0 if self._clock.monotonic() - began >= HEALTHY_SECONDS else delay
+            except Gone:
+                self._version = ""
+                wait = delay
+            except KubeError as error:
+                self._complain(error)
+                wait = max(delay, error.retry_after) if isinstance(error, Throttled) else delay
+            if self._clock.monotonic() - began >= HEALTHY_SECONDS:
+                delay = FIRST_DELAY
+            if wait:
+                await asyncio.sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311 jitter against herds, not a secret
+                delay = min(delay * 2, LAST_DELAY)
+
+    async def _list(self) -> None:
+        """Replace everything by a consistent list. Secrets are listed with their values, which the sink hashes at once."""
+        since = self._clock.monotonic()
+        seen: set[ObjectKey] = set()
+        version = ""
+        async for page in self._client.list_pages(self._kind, self._namespace, selector=LABEL_INSTANCE):
+            self._touch()
+            if not version and is_newer(self._newest, page.resource_version):
+                _log.warning("watch.history_went_back", kind=self._kind, namespace=self._namespace)
+                await self._sink.reset()
+            for item in page.items:
+                await self._sink.put(item)
+                seen.add(key_of_live(item))
+            version = page.resource_version
+            await asyncio.sleep(0)
+        await self._sink.listed(seen, version, since)
+        self._version = self._newest = version
+        self.synced.set()
+
+    async def _watch(self) -> None:
+        events = self._client.watch(
+            self._kind,
+            self._namespace,
+            resource_version=self._version,
+            selector=LABEL_INSTANCE,
+            metadata_only=self._metadata_only,
+            seconds=self._watch_seconds + random.randint(0, self._watch_seconds // 5),  # noqa: S311 spreads reconnects
+            silence_seconds=self._silence_seconds,
+        )
+        async for event in events:
+            self._touch()
+            version = event.object["metadata"]["resourceVersion"]
+            if is_newer(self._version, version):
+                raise Gone("the server's history went back", status=410, target=f"{self._kind} watch")
+            if event.type == "BOOKMARK":
+                await self._sink.marked()
+            elif event.type == "DELETED":
+                await self._sink.remove(event.object)
+            else:
+                await self._sink.put(event.object)
+            self._version = self._newest = version
+
+    def _touch(self) -> None:
+        self.last_activity = self._clock.monotonic()
+        if self._complaint:
+            self._complaint = ""
+            _log.info("watch.recovered", kind=self._kind, namespace=self._namespace)
+
+    def _complain(self, error: KubeError) -> None:
+        """Log a failing watch once per reason, not once per try."""
+        if error.reason != self._complaint:
+            self._complaint = error.reason
+            _log.warning("watch.failing", kind=self._kind, namespace=self._namespace, reason=error.reason, error=str(error))
