@@ -1,0 +1,159 @@
+"""Pacing by GCRA: in Redis, and with the same arithmetic on rows of PostgreSQL at half the rate while Redis is gone.
+
+A key has a theoretical arrival time (TAT). A send moves it by 1/rate; it is allowed while TAT stays within `burst` steps of now. Several
+limits are taken together or not at all.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from chatbot_runtime import metrics
+from chatbot_runtime.db.engine import transaction
+from chatbot_runtime.db.schema_queue import rate_limits
+from chatbot_runtime.redis.client import RedisClient, RedisDown
+
+FALLBACK_FACTOR: Final = 2.0
+"""How much slower we are without Redis: what was sent just before is not known there."""
+
+SCRIPT: Final = """
+local t = redis.call('TIME')
+local now = tonumber(t[1]) * 1000000 + tonumber(t[2])
+local wait, which, fresh = 0, 0, {}
+for i, key in ipairs(KEYS) do
+  local step, burst = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
+  local tat = math.max(tonumber(redis.call('GET', key) or '0'), now) + step
+  fresh[i] = tat
+  if tat - step * burst - now > wait then wait, which = tat - step * burst - now, i end
+end
+if wait == 0 then
+  for i, key in ipairs(KEYS) do
+    redis.call('SET', key, string.format('%.0f', fresh[i]), 'PX', math.ceil((fresh[i] - now) / 1000) + 1000)
+  end
+end
+return {string.format('%.0f', wait), which}
+"""
+
+PENALTY: Final = """
+local t = redis.call('TIME')
+local now = tonumber(t[1]) * 1000000 + tonumber(t[2])
+local tat = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now + tonumber(ARGV[1]))
+redis.call('SET', KEYS[1], string.format('%.0f', tat), 'PX', math.ceil((tat - now) / 1000) + 1000)
+return 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limit.
+
+    Attributes:
+        name: for metrics, such as `number`; the key is not, as it may hold an id of a person.
+        key: what is limited.
+        step_s: seconds between two sends in the long run.
+        burst: sends that may follow at once after a pause; at least 1.
+    """
+
+    name: str
+    key: str
+    step_s: float
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """How long to wait, and for which limit; nothing was taken."""
+
+    seconds: float
+    limit: Limit
+
+
+class Limiter:
+    """Takes from limits that all replicas share."""
+
+    def __init__(self, redis: RedisClient, engine: AsyncEngine) -> None:
+        self._redis = redis
+        self._engine = engine
+
+    async def take(self, limits: Sequence[Limit]) -> Wait | None:
+        """Take one from every limit.
+
+        Returns:
+            None when taken; else the longest wait, and nothing was taken.
+
+        Raises:
+            DatabaseDown: Redis is gone and PostgreSQL too.
+        """
+        try:
+            wait = await self._take_redis(limits)
+        except RedisDown:
+            wait = await self._take_postgres(limits)
+        if wait is not None:
+            metrics.RATE_LIMITED.labels(limit=wait.limit.name).inc()
+        return wait
+
+    async def penalise(self, limit: Limit, seconds: float) -> None:
+        """Let nothing more through a limit for some seconds, as the provider asked."""
+        offset = limit.step_s * (limit.burst - 1) + seconds
+        try:
+            await self._redis.run(lambda client: client.eval(PENALTY, 1, self._redis.prefix + limit.key, _micro(offset)))
+        except RedisDown:
+            slow = limit.step_s * FALLBACK_FACTOR * (limit.burst - 1) + seconds
+            async with transaction(self._engine) as conn:
+                now = (await conn.execute(sa.select(sa.func.clock_timestamp()))).scalar_one()
+                await _store(conn, {limit.key: now + timedelta(seconds=slow)})
+
+    async def _take_redis(self, limits: Sequence[Limit]) -> Wait | None:
+        keys = [self._redis.prefix + limit.key for limit in limits]
+        arguments = [text for limit in limits for text in (_micro(limit.step_s), str(limit.burst))]
+        wait, which = await self._redis.run(lambda client: client.eval(SCRIPT, len(keys), *keys, *arguments))
+        return Wait(int(wait) / 1e6, limits[int(which) - 1]) if int(which) else None
+
+    async def _take_postgres(self, limits: Sequence[Limit]) -> Wait | None:
+        async with transaction(self._engine) as conn:
+            keys = sorted({limit.key for limit in limits})
+            rows = insert(rate_limits).values([{"key": key, "tat": sa.func.to_timestamp(0)} for key in keys])
+            await conn.execute(rows.on_conflict_do_nothing())
+            query = sa.select(rate_limits.c.key, rate_limits.c.tat).where(rate_limits.c.key.in_(keys)).order_by(rate_limits.c.key)
+            known = {row.key: row.tat for row in (await conn.execute(query.with_for_update())).all()}
+            now = (await conn.execute(sa.select(sa.func.clock_timestamp()))).scalar_one()
+            fresh, wait = decide(limits, known, now)
+            if wait is None:
+                await _store(conn, fresh)
+            return wait
+
+
+def decide(limits: Sequence[Limit], known: dict[str, datetime], now: datetime) -> tuple[dict[str, datetime], Wait | None]:
+    """Do GCRA's arithmetic at the fallback's rate. Pure.
+
+    Args:
+        limits: distinct keys.
+        known: TAT by key.
+        now: the database's time.
+
+    Returns:
+        The new TATs, and the longest wait if one limit does not pass (the TATs then must not be stored).
+    """
+    fresh, longest = {}, None
+    for limit in limits:
+        step = timedelta(seconds=limit.step_s * FALLBACK_FACTOR)
+        fresh[limit.key] = max(known[limit.key], now) + step
+        seconds = (fresh[limit.key] - step * limit.burst - now).total_seconds()
+        if seconds > 0 and (longest is None or seconds > longest.seconds):
+            longest = Wait(seconds, limit)
+    return fresh, longest
+
+
+async def _store(conn: AsyncConnection, tats: dict[str, datetime]) -> None:
+    rows = insert(rate_limits).values([{"key": key, "tat": tat} for key, tat in sorted(tats.items())])
+    later = sa.func.greatest(rate_limits.c.tat, rows.excluded.tat)
+    await conn.execute(rows.on_conflict_do_update(index_elements=[rate_limits.c.key], set_={"tat": later}))
+
+
+def _micro(seconds: float) -> str:
+    return str(round(seconds * 1e6))
