@@ -1,8 +1,7 @@
-"""A Redis client that fails fast: one log line a transition, and while Redis is gone callers learn it at once instead of after a timeout."""
+"""A Redis client that fails fast: one log line a transition, and while Redis is gone callers learn it at once, without a timeout."""
 
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Any, Final
 
 import redis.asyncio as aioredis
 import structlog
@@ -14,8 +13,6 @@ from chatbot_runtime import metrics
 from chatbot_runtime.errors import RuntimeFault
 from chatbot_runtime.health.board import Finding, Status
 from chatbot_runtime.settings import Settings
-
-T = TypeVar("T")
 
 TIMEOUT_S: Final = 0.5
 """Longest wait for a connection or an answer; everything here has a way to go on without Redis."""
@@ -72,8 +69,8 @@ class RedisClient:
             raise RedisDown("Redis is not configured")
         return self._redis
 
-    async def run(self, command: Callable[["aioredis.Redis"], Awaitable[T]]) -> T:
-        """Run a command.
+    async def run(self, *command: str | int) -> Any:
+        """Run a command, such as `run("GET", key)`.
 
         Raises:
             RedisDown: it failed, or the last failure is less than a second ago.
@@ -81,7 +78,7 @@ class RedisClient:
         if time.monotonic() < self._down_until:
             raise RedisDown("Redis failed a moment ago")
         try:
-            result = await command(self.raw)
+            result = await self.raw.execute_command(*command)
         except (RedisError, OSError, TimeoutError) as error:
             self._failed(error)
             raise RedisDown(f"Redis failed ({type(error).__name__})") from error
@@ -93,7 +90,7 @@ class RedisClient:
         if not self.configured:
             return Finding(Status.OK, "not configured")
         try:
-            await self.run(lambda client: client.ping())
+            await self.run("PING")
         except RedisDown as error:
             return Finding(Status.DEGRADED, str(error))
         return Finding(Status.OK)

@@ -101,7 +101,7 @@ class Limiter:
         """Let nothing more through a limit for some seconds, as the provider asked."""
         offset = limit.step_s * (limit.burst - 1) + seconds
         try:
-            await self._redis.run(lambda client: client.eval(PENALTY, 1, self._redis.prefix + limit.key, _micro(offset)))
+            await self._redis.run("EVAL", PENALTY, 1, self._redis.prefix + limit.key, _micro(offset))
         except RedisDown:
             slow = limit.step_s * FALLBACK_FACTOR * (limit.burst - 1) + seconds
             async with transaction(self._engine) as conn:
@@ -111,7 +111,7 @@ class Limiter:
     async def _take_redis(self, limits: Sequence[Limit]) -> Wait | None:
         keys = [self._redis.prefix + limit.key for limit in limits]
         arguments = [text for limit in limits for text in (_micro(limit.step_s), str(limit.burst))]
-        wait, which = await self._redis.run(lambda client: client.eval(SCRIPT, len(keys), *keys, *arguments))
+        wait, which = await self._redis.run("EVAL", SCRIPT, len(keys), *keys, *arguments)
         return Wait(int(wait) / 1e6, limits[int(which) - 1]) if int(which) else None
 
     async def _take_postgres(self, limits: Sequence[Limit]) -> Wait | None:

@@ -25,7 +25,7 @@ async def publish(redis: RedisClient, topic: Topic) -> None:
     """Tell other processes, after the commit, that there is work."""
     if redis.configured:
         with contextlib.suppress(RedisDown):
-            await redis.run(lambda client: client.publish(f"{redis.prefix}wake", topic.value))
+            await redis.run("PUBLISH", f"{redis.prefix}wake", topic.value)
 
 
 class Waker:
