@@ -1,21 +1,28 @@
 """Builds the project's images from its own Dockerfiles into archives named by their content, so that nothing is built twice."""
 
-import fcntl
+import argparse
 import hashlib
+import subprocess
+import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from testbed import packages
 from testbed.baseimage import ensure_base
-from testbed.buildah import Buildah
+from testbed.buildah import Buildah, BuildFailed
+from testbed.cache import key, locked
+from testbed.errors import Refused
 from testbed.hostconfig import build_mounts
+from testbed.progress import Progress
+from testbed.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 PROJECT_IMAGES = ("operator", "runtime", "postgres", "redis")
 PREFIX = "localhost/chatbot-"
+KEPT_ARCHIVES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +90,39 @@ class ImageStore:
             BuildFailed: a build failed; its message holds the end of the output.
             Refused: apt knows no Debian mirror.
         """
-        with self._locked():
+        with locked(self._directory / "lock"):
             base = ensure_base(self._buildah, self._directory, self._log, self._say)
             base_id = self._buildah.image_id(base)
             return [self._ensure_one(image, base, base_id) for image in images]
 
+    def ensure_pause(self) -> Archive:
+        """Build the image of pod sandboxes: one static program and nothing else.
+
+        Raises:
+            BuildFailed: the compiler or the build failed.
+        """
+        source = ROOT / "images" / "pause" / "pause.c"
+        tag = f"c-{key([source.read_bytes()])}"
+        archive = Archive(f"localhost/pause:{tag}", f"localhost/pause:{tag}", self._directory / f"pause-{tag}.tar")
+        with locked(self._directory / "lock"):
+            if archive.path.exists():
+                return archive
+            with tempfile.TemporaryDirectory(dir=self._directory) as temporary:
+                command = ["gcc", "-Os", "-static", "-s", "-Wall", "-Werror", "-o", f"{temporary}/pause", str(source)]
+                done = subprocess.run(command, check=False, capture_output=True, text=True)
+                if done.returncode != 0:
+                    raise BuildFailed(f"pause.c does not compile: {done.stderr[-500:]}")
+                dockerfile = Path(temporary) / "Dockerfile"
+                dockerfile.write_text('FROM scratch\nCOPY pause /pause\nUSER 65535:65535\nENTRYPOINT ["/pause"]\n')
+                self._buildah.run(["bud", "--tag", archive.content_name, "--file", str(dockerfile), temporary])
+            self._export(archive)
+        return archive
+
     def _ensure_one(self, image: str, base: str, base_id: str) -> Archive:
         version = project_version()
         dockerfile = ROOT / f"Dockerfile.{image}"
-        key = content_key(dockerfile, base_id, version)
-        archive = Archive(f"{PREFIX}{image}:{version}", f"{PREFIX}{image}:c-{key}", self._directory / f"chatbot-{image}-{key}.tar")
+        content = content_key(dockerfile, base_id, version)
+        archive = Archive(f"{PREFIX}{image}:{version}", f"{PREFIX}{image}:c-{content}", self._directory / f"chatbot-{image}-{content}.tar")
         if archive.path.exists():
             return archive
         started = time.monotonic()
@@ -102,6 +132,7 @@ class ImageStore:
             "--ignorefile", str(ROOT / ".dockerignore"), "--tag", archive.content_name, "--file", str(dockerfile), str(ROOT),
         ])  # fmt: skip
         self._export(archive)
+        self._forget_older(archive)
         self._say(f"image {image} built in {time.monotonic() - started:.0f} s ({archive.path.stat().st_size // 1_000_000} MB)")
         return archive
 
@@ -111,14 +142,29 @@ class ImageStore:
         partial.unlink(missing_ok=True)
         self._buildah.run(["push", "--disable-compression", archive.content_name, f"oci-archive:{partial}:{archive.content_name}"])
         partial.rename(archive.path)
-        prefix = archive.path.name.rpartition("-")[0]
-        for older in self._directory.glob(f"{prefix}-*.tar"):
-            if older != archive.path:
-                older.unlink()
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        with (self._directory / "lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
+    def _forget_older(self, archive: Archive) -> None:
+        """Keep the last few archives of an image: another test bed may be importing one, and a branch switch wants it back."""
+        prefix = archive.path.name.rpartition("-")[0]
+        older = sorted(self._directory.glob(f"{prefix}-*.tar"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in older[KEPT_ARCHIVES:]:
+            path.unlink()
+
+
+def main(settings: Settings, arguments: Sequence[str]) -> int:
+    """`python -m testbed images [IMAGE ...]`: build, print the archives, and load them into a node that runs here."""
+    parser = argparse.ArgumentParser(prog="python -m testbed images")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help=f"default: all of {', '.join(PROJECT_IMAGES)}")
+    chosen = parser.parse_args(arguments).images or PROJECT_IMAGES
+    if unknown := sorted(set(chosen) - set(PROJECT_IMAGES)):
+        raise Refused(f"There is no image {', '.join(unknown)}; there are {', '.join(PROJECT_IMAGES)}.")
+    progress = Progress()
+    packages.ensure(packages.IMAGE_PROGRAMS, progress.say)
+    for archive in ImageStore(settings.cache, progress.say).ensure(chosen):
+        print(f"{archive.name} {archive.path}")
+    from testbed import node  # here, because the node needs this module for its pause image
+
+    if node.runs(settings):
+        for name in node.load_images(settings, progress, chosen):
+            progress.say(f"loaded {name} into the node")
+    return 0
