@@ -76,3 +76,6 @@ class Snapshot:
     """Objects whose fields we forced back three times in ten minutes -> the other managers' names; left alone while listed here."""
     restart_slots: int = 1
     """How many more instances may take new pod templates of a newer operator now (`maxConcurrentRestarts`)."""
+    restart_slot: bool = False
+    """True while this instance holds one of the few slots (`CHATBOT_MAX_CONCURRENT_RESTARTS`) in which pod templates that changed only
+    because of a newer operator are applied. Asked for by `ANNOTATION_APPLY_UPDATE` with this operator's version."""
