@@ -78,7 +78,7 @@ class RedisClient:
         if time.monotonic() < self._down_until:
             raise RedisDown("Redis failed a moment ago")
         try:
-            result = await self.raw.execute_command(*command)
+            result = await self.raw.execute_command(*command)  # type: ignore[no-untyped-call]  # untyped in the library
         except (RedisError, OSError, TimeoutError) as error:
             self._failed(error)
             raise RedisDown(f"Redis failed ({type(error).__name__})") from error
