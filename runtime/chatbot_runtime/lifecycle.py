@@ -9,7 +9,8 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any
 
 import structlog
 import uvloop
@@ -86,6 +87,16 @@ class Lifecycle:
             log.warning("drain_timeout", in_flight=self._in_flight, seconds=self.drain_timeout_s)
             return False
         return True
+
+
+async def first_of(*waits: Coroutine[Any, Any, Any], timeout_s: float | None = None) -> None:
+    """Wait until one of several waits is over, or the time is; the others are cancelled."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def run(main: Callable[[Lifecycle], Awaitable[int]], drain_timeout_s: float) -> int:

@@ -1,1 +1,1 @@
-"""The HTTP API of the app."""
+"""The HTTP API: who may call what, how requests are framed, and the routes."""

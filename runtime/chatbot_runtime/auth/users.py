@@ -16,10 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from chatbot_runtime.audit.events import AuditEvent, record
 from chatbot_runtime.auth.passwords import Passwords
 from chatbot_runtime.auth.sessions import close_sessions_of
+from chatbot_runtime.db.engine import transaction
 from chatbot_runtime.db.schema_auth import users
 from chatbot_runtime.settings import Settings
 
-FROM_SECRET = "secret"
+FROM_SECRET = "secret"  # noqa: S105  the name of a source, not a password
 FROM_PERSON = "person"
 """Who set a password last: column `users.password_source`."""
 
@@ -64,6 +65,11 @@ async def set_password(conn: AsyncConnection, user_id: UUID, password_hash: str,
     await conn.execute(users.update().where(users.c.id == user_id).values(changed))
 
 
+async def replace_hash(conn: AsyncConnection, user_id: UUID, password_hash: str) -> None:
+    """Store the same password's hash with today's parameters; whose password it is does not change."""
+    await conn.execute(users.update().where(users.c.id == user_id).values(password_hash=password_hash))
+
+
 async def ensure_admin(engine: AsyncEngine, settings: Settings, passwords: Passwords) -> str:
     """Create the first administrator, or assert its password from the Secret.
 
@@ -75,7 +81,7 @@ async def ensure_admin(engine: AsyncEngine, settings: Settings, passwords: Passw
     if settings.admin_password is None:
         return "ignored"
     name, password = fold(settings.admin_username), settings.admin_password.get_secret_value()
-    async with engine.connect() as conn:
+    async with transaction(engine) as conn:
         query = sa.select(users.c.id, users.c.password_hash, users.c.password_source).where(users.c.username == name)
         known = (await conn.execute(query)).one_or_none()
         anybody = (await conn.execute(sa.select(sa.exists(sa.select(users.c.id))))).scalar_one()
@@ -94,7 +100,7 @@ async def ensure_admin(engine: AsyncEngine, settings: Settings, passwords: Passw
 
 async def _create(engine: AsyncEngine, name: str, password_hash: str) -> str:
     statement = insert(users).values(username=name, password_hash=password_hash, password_source=FROM_SECRET, role="admin")
-    async with engine.begin() as conn:
+    async with transaction(engine) as conn:
         made = (await conn.execute(statement.on_conflict_do_nothing().returning(users.c.id))).scalar_one_or_none()
         if made is None:
             return "unchanged"
@@ -104,7 +110,7 @@ async def _create(engine: AsyncEngine, name: str, password_hash: str) -> str:
 
 
 async def _rotate(engine: AsyncEngine, user_id: UUID, password_hash: str) -> str:
-    async with engine.begin() as conn:
+    async with transaction(engine) as conn:
         await set_password(conn, user_id, password_hash, source=FROM_SECRET)
         ended = await close_sessions_of(conn, user_id)
         await record(

@@ -18,14 +18,22 @@ DATABASE: Final = "database"
 REDIS: Final = "redis"
 QUEUE: Final = "queue"
 CHANNEL: Final = "channel"
+BOT: Final = "bot"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one probe found; `message` is a sentence for a person, without secrets."""
+    """What one probe found.
+
+    Attributes:
+        status: the verdict.
+        message: one English sentence for a person, without secrets; empty when there is nothing to say.
+        reason: CamelCase word for the same, which pages translate.
+    """
 
     status: Status
     message: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,7 @@ class Component:
     status: Status
     since: datetime
     message: str
+    reason: str = ""
 
 
 class Board:
@@ -53,7 +62,7 @@ class Board:
         known = self._components.get(name)
         changed = known is None or known.status is not finding.status
         since = now if known is None or changed else known.since
-        self._components[name] = Component(name, finding.status, since, finding.message)
+        self._components[name] = Component(name, finding.status, since, finding.message, finding.reason)
         return changed
 
     def components(self) -> tuple[Component, ...]:

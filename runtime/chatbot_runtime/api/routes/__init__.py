@@ -1,1 +1,1 @@
-"""Routes, one module a resource."""
+"""Routes, one noun a module. Each module has `add(app)`; `api.access.RULES` says who may call them."""

@@ -1,0 +1,69 @@
+"""Reading the audit trail."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+from fastapi import FastAPI, Query, Request
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from chatbot_runtime.api.services import services_of
+from chatbot_runtime.db.engine import transaction
+from chatbot_runtime.db.schema_auth import audit_events, audit_seals, users
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+
+class Event(_Model):
+    """One event; `sealed` once the hash chain covers it."""
+
+    id: int
+    at: datetime
+    action: str
+    outcome: str
+    actor_kind: str
+    actor: str
+    actor_name: str
+    target: str
+    ip: str
+    request_id: str
+    details: dict[str, Any]
+    sealed: bool
+
+
+class Events(_Model):
+    """A page of events, newest first; `next` is the `before` of the following page, null at the end."""
+
+    events: list[Event]
+    next: int | None
+
+
+def add(app: FastAPI) -> None:
+    """Register the route."""
+    app.get("/api/audit", response_model=Events, tags=["audit"])(read)
+
+
+async def read(
+    request: Request, before: Annotated[int | None, Query(ge=1)] = None, limit: Annotated[int, Query(ge=1, le=200)] = 50
+) -> Events:
+    """Return audit events, newest first."""
+    query = (
+        sa.select(
+            audit_events,
+            sa.func.coalesce(users.c.username, "").label("actor_name"),
+            audit_seals.c.seq.is_not(None).label("sealed"),
+        )
+        .outerjoin(users, sa.cast(users.c.id, sa.Text) == audit_events.c.actor)
+        .outerjoin(audit_seals, audit_seals.c.event_id == audit_events.c.id)
+        .order_by(audit_events.c.id.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        query = query.where(audit_events.c.id < before)
+    async with transaction(services_of(request).engine) as db:
+        rows = (await db.execute(query)).mappings().all()
+    events = [Event(**row) for row in rows]
+    return Events(events=events, next=events[-1].id if len(events) == limit else None)

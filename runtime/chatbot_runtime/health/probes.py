@@ -1,0 +1,67 @@
+"""The probes of the app: what the database and what lies in it say, and Redis."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chatbot_runtime import metrics
+from chatbot_runtime.db.compat import check_schema
+from chatbot_runtime.db.engine import transaction
+from chatbot_runtime.errors import DatabaseDown
+from chatbot_runtime.health.board import BOT, CHANNEL, DATABASE, QUEUE, REDIS, Finding, Status
+from chatbot_runtime.health.judge import judge_bot, judge_channel, judge_queue
+from chatbot_runtime.health.monitor import Probe
+from chatbot_runtime.queue.stats import read_stats
+from chatbot_runtime.redis.client import RedisClient
+
+TIMEOUT_S: Final = 4.0
+"""Longer is as good as no answer."""
+
+_NOT_CHECKED: Final = Finding(Status.DEGRADED, "could not be checked, because the database does not answer", "NotChecked")
+
+
+def redis_probe(redis: RedisClient) -> Probe:
+    """Return the probe of Redis, which is degraded at worst."""
+
+    async def probe() -> Mapping[str, Finding]:
+        finding = await redis.check()
+        return {REDIS: finding if finding.status is Status.OK else replace(finding, reason="RedisUnreachable")}
+
+    return probe
+
+
+class DatabaseProbe:
+    """Checks that the database answers and fits; with `contents`, also judges queue, channels and bot from what it holds."""
+
+    def __init__(self, engine: AsyncEngine, *, contents: bool) -> None:
+        self._engine = engine
+        self._contents = contents
+        self.schema = 0
+
+    async def __call__(self) -> Mapping[str, Finding]:
+        """Probe once."""
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                return await self._look()
+        except (DatabaseDown, TimeoutError):
+            metrics.SCHEMA_COMPATIBLE.set(0)
+            down = Finding(Status.DOWN, "the database does not answer", "DatabaseUnreachable")
+            return {DATABASE: down, **self._unchecked()}
+
+    def _unchecked(self) -> dict[str, Finding]:
+        return dict.fromkeys((QUEUE, CHANNEL, BOT), _NOT_CHECKED) if self._contents else {}
+
+    async def _look(self) -> Mapping[str, Finding]:
+        async with transaction(self._engine) as db:
+            schema = await check_schema(db)
+            self.schema = schema.version
+            metrics.SCHEMA_COMPATIBLE.set(schema.ok)
+            if not schema.ok:
+                return {DATABASE: Finding(Status.DOWN, schema.problem, "SchemaIncompatible"), **self._unchecked()}
+            if not self._contents:
+                return {DATABASE: Finding(Status.OK)}
+            stats = await read_stats(db)
+        return {DATABASE: Finding(Status.OK), QUEUE: judge_queue(stats), CHANNEL: judge_channel(stats), BOT: judge_bot(stats)}
