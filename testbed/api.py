@@ -100,12 +100,12 @@ class Api:
             time.sleep(0.05)
         return True
 
-    def watch(self, path: str, resource_version: str, seconds: int = 300, **query: str) -> Iterator[Object]:
+    def watch(self, path: str, resource_version: str, query: dict[str, str] | None = None, seconds: int = 300) -> Iterator[Object]:
         """Yield watch events on a connection of its own until the server ends it after `seconds`."""
         connection = self._connect(seconds + 10.0)
         parameters = {"watch": "true", "resourceVersion": resource_version, "timeoutSeconds": str(seconds), "allowWatchBookmarks": "true"}
         try:
-            connection.request("GET", f"{path}?{urlencode(parameters | query)}")
+            connection.request("GET", f"{path}?{urlencode(parameters | (query or {}))}")
             response = connection.getresponse()
             if response.status != http.client.OK:
                 raise ApiError(response.status, response.read().decode(errors="replace")[:500])

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from testbed import plane
+from testbed import plane, sim
 from testbed.cache import locked
 from testbed.errors import Refused, TestbedError
 from testbed.plane import Site
@@ -98,6 +98,8 @@ def _start(settings: Settings, mode: str, simulated_nodes: int, progress: Progre
     plane.check(settings)
     site = Site(mode=mode, simulated_nodes=simulated_nodes)
     plane.start(settings, site, progress)
+    if simulated_nodes:
+        sim.up(settings, site, progress)
     return site
 
 
@@ -154,10 +156,10 @@ def _build(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
-def _images(_: Settings, options: argparse.Namespace) -> int:
+def _images(settings: Settings, options: argparse.Namespace) -> int:
     from testbed import images
 
-    code: int = images.main(options.rest)
+    code: int = images.main(settings, options.rest)
     return code
 
 

@@ -140,6 +140,8 @@ def issue(settings: Settings, site: Site) -> None:
         "controller-manager": ("system:kube-controller-manager", []),
         "scheduler": ("system:kube-scheduler", []),
         "proxy": ("system:kube-proxy", []),
+        "kwok": ("testbed-kwok", ["system:masters"]),  # names of their own, so that the audit log tells them apart
+        "simulator": ("testbed-simulator", ["system:masters"]),
     }
     for name, (user, groups) in users.items():
         authority.issue(name, user, organisations=groups)
