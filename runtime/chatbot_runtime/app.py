@@ -110,6 +110,7 @@ def build_services(settings: Settings, lifecycle: Lifecycle) -> Services:
         wakes=Wakes(redis),
         feed=Feed(engine, lifecycle),
         admin_ensured=asyncio.Event(),
+        started_at=clock.now(),
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from datetime import datetime
 from typing import cast
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -39,6 +40,7 @@ class Services:
     wakes: Wakes
     feed: Feed
     admin_ensured: asyncio.Event
+    started_at: datetime
 
     def ready(self) -> Finding:
         """Judge whether requests may come: not while stopping, not without a usable database, not before somebody could log in."""

@@ -63,6 +63,7 @@ async def status(request: Request) -> dict[str, Any]:
         **_report(services),
         "instance": settings.instance_name,
         "version": settings.release_version,
+        "startedAt": services.started_at,
         "me": me.model_dump(by_alias=True) if me else None,
         "meKnown": known,
     }

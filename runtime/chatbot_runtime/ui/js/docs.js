@@ -21,7 +21,7 @@ function typeOf(schema) {
 const bodyOf = (part) => Object.entries(part?.content ?? {}).map(([media, { schema }]) => html`<span key=${media}><code>${media}</code> ${typeOf(schema)}</span>`);
 
 const Operation = ({ method, path, operation }) => html`<details class="operation" id=${operation.operationId}>
-  <summary><span class="method">${method.toUpperCase()}</span> <code>${path}</code> <span class="what">${operation.summary}</span></summary>
+  <summary><span class="method">${method.toUpperCase()}</span> <code>${path}</code> <span class="what">${(operation.description ?? "").split(/[.;:]\s|\.$/)[0]}</span></summary>
   <p>${operation.description}</p>
   ${operation["x-access"] && html`<p>${t("docs.access")} <strong>${operation["x-access"]}</strong></p>`}
   ${operation.parameters && html`<h4>${t("docs.parameters")}</h4><ul>${operation.parameters.map((item) => html`<li key=${item.name}><code>${item.name}</code> (${item.in}${item.required ? `, ${t("docs.required")}` : ""}) ${typeOf(item.schema)} ${item.description ?? ""}</li>`)}</ul>`}

@@ -46,8 +46,9 @@ export const dateTime = (time) =>
 // Seconds as "45 s", "3 min 10 s", "2 h 5 min": two units at most.
 export function duration(seconds) {
   const whole = Math.max(0, Math.floor(seconds));
+  const two = (size, unit, rest, smaller) => `${Math.floor(whole / size)} ${unit}${rest ? ` ${rest} ${smaller}` : ""}`;
   if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
-  if (whole < 86400) return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
-  return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`;
+  if (whole < 3600) return two(60, "min", whole % 60, "s");
+  if (whole < 86400) return two(3600, "h", Math.floor((whole % 3600) / 60), "min");
+  return two(86400, "d", Math.floor((whole % 86400) / 3600), "h");
 }

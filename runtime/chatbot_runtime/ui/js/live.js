@@ -24,14 +24,15 @@ let retryTimer = null;
 const changed = () => notify({ ...state, stale: isStale() });
 const isStale = () => state.snapshotAt !== null && Date.now() - state.snapshotAt > STALE_MS;
 
-function setApi(status) {
-  if (state.api.status !== status) state.api = { status, since: new Date().toISOString() };
+// The API is up since it started, and down since this page first noticed.
+function setApi(status, since = new Date().toISOString()) {
+  if (state.api.status !== status || status === "ok") state.api = { status, since };
 }
 
 async function pollStatus() {
   try {
     const answer = await status();
-    setApi("ok");
+    setApi("ok", answer.startedAt);
     state.health = answer;
     if (answer.meKnown) setMe(answer.me);
   } catch {

@@ -13,7 +13,7 @@ export function verdictsOf({ api, health }) {
   const rest = PARTS.filter((name) => !health || health.components[name]).map((name) => {
     const known = health?.components[name];
     if (api.status !== "ok" || !known) return { name, status: "unknown", since: null, reason: "", message: "" };
-    return { name, ...known };
+    return { name, ...known, status: known.reason === "NotChecked" ? "unknown" : known.status };
   });
   return [first, ...rest];
 }
@@ -23,6 +23,7 @@ export function worstOf(verdicts) {
   return verdicts.reduce((worst, item) => (rank[item.status] > rank[worst.status] ? item : worst));
 }
 
+const isBad = (item) => item.status === "down" || item.status === "degraded";
 const said = (item) => (has(`reason.${item.reason}`) ? t(`reason.${item.reason}`) : item.message);
 const todo = (item) => [`todo.${item.reason}`, `todo.${item.name}.${item.status}`].find(has);
 
@@ -32,20 +33,22 @@ function Since({ since }) {
   return html`<p class="since"><time datetime=${since} title=${dateTime(since)}>${t("since", { time: clock(since), age: duration(seconds) })}</time></p>`;
 }
 
-function Verdict({ item }) {
-  const advice = item.status === "ok" ? null : todo(item);
-  return html`<li class="verdict ${item.status}">
-    <h3>${t(`part.${item.name}`)}</h3>
-    <p class="status">${icon(item.status)} <strong>${t(`status.${item.status}`)}</strong></p>
-    <${Since} since=${item.since} />
-    ${item.status !== "ok" && said(item) && html`<p class="message">${said(item)}</p>`}
-    ${advice && html`<p class="todo"><span>${t("todo")}</span> ${t(advice)}</p>`}
-  </li>`;
-}
+const Verdict = ({ item }) => html`<li class="verdict ${item.status}">
+  <h3>${t(`part.${item.name}`)}</h3>
+  <p class="status">${icon(item.status)} <strong>${t(`status.${item.status}`)}</strong></p>
+  <${Since} since=${item.since} />
+</li>`;
+
+// What is wrong and what to do, in full width below the row: advice must not be squeezed into a card.
+const Advice = ({ item }) => html`<section class="advice ${item.status}" aria-labelledby="advice-${item.name}">
+  <h3 id="advice-${item.name}">${icon(item.status)} ${t(`part.${item.name}`)}: ${t(`status.${item.status}`)}</h3>
+  ${said(item) && html`<p>${said(item)}</p>`}
+  ${todo(item) && html`<p class="todo"><strong>${t("todo")}</strong> ${t(todo(item))}</p>`}
+</section>`;
 
 // One sentence that a screen reader hears when it changes, and nothing else does.
 function summary(verdicts) {
-  const bad = verdicts.filter((item) => item.status === "down" || item.status === "degraded");
+  const bad = verdicts.filter(isBad);
   if (bad.length) return bad.map((item) => `${t(`part.${item.name}`)}: ${t(`status.${item.status}`)}`).join(" · ");
   return verdicts.some((item) => item.status === "unknown") ? t("summary.unknown") : t("summary.ok");
 }
@@ -58,5 +61,6 @@ export function Verdicts({ state }) {
       ${icon(worst.status)}<span role="status" aria-live="polite">${summary(verdicts)}</span>
     </h2>
     <ul class="verdicts">${verdicts.map((item) => html`<${Verdict} key=${item.name} item=${item} />`)}</ul>
+    ${verdicts.filter(isBad).map((item) => html`<${Advice} key=${item.name} item=${item} />`)}
   </section>`;
 }
