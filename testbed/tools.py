@@ -39,6 +39,7 @@ TOOLS: Final = {
     "etcd": Tool("etcd", "go.etcd.io/etcd/server/v3"),
     "coredns": Tool("coredns", "github.com/coredns/coredns"),
     "helm": Tool("helm", "helm.sh/helm/v4/cmd/helm"),
+    "helm3": Tool("helm3", "helm.sh/helm/v3/cmd/helm"),
     "kwok": Tool("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
     "kubeconform": Tool("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
 }
