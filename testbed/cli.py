@@ -1,6 +1,7 @@
 """The command line: `python -m testbed up|down|status|build|images|env`."""
 
 import argparse
+import contextlib
 import os
 import shlex
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from testbed import plane, sim
+from testbed.api import Api
 from testbed.cache import locked
 from testbed.errors import Refused, TestbedError
 from testbed.plane import Site
@@ -69,58 +71,73 @@ def _up(settings: Settings, options: argparse.Namespace) -> int:
     mode = "node" if options.node else "sim" if options.sim else "plane"
     with locked(settings.directory / "lock"):
         found = plane.load_site(settings)
-        if found is not None:
+        if found is not None and _healthy(found[1]):
             site, running = found
-            if _healthy(running) and (site.mode, site.simulated_nodes) == (mode, options.sim):
-                progress.say(f"already running at {site.server(running)}")
-                return 0
+            if (site.mode, site.simulated_nodes) != (mode, options.sim):
+                raise Refused(
+                    f"Another kind of test bed ({site.mode}) runs in {settings.directory}; run `down` first or choose another --dir."
+                )
+            progress.say(f"already running at {site.server(running)}")
+            return 0
+        if found is not None or settings.pids.exists():
             with progress.step("remove what an earlier run left"):
-                _stop(running)
-        elif settings.pids.exists():
-            with progress.step("remove what an earlier run left"):
-                _stop(settings)
+                _stop(settings if found is None else found[1])
         site = _start(settings, mode, options.sim, progress)
     progress.say(f'ready at {site.server(settings)}; use it with: eval "$(python -m testbed --dir {settings.directory} env)"')
     return 0
 
 
 def _start(settings: Settings, mode: str, simulated_nodes: int, progress: Progress) -> Site:
+    """Check everything, then start everything; what a failure or Ctrl-C leaves half-way is stopped again, its logs stay."""
     if mode == "node":
-        from testbed import netns, node
+        return _start_node(settings, progress)
+    plane.check(settings)
+    with contextlib.ExitStack() as undo:
+        undo.callback(plane.stop, settings)
+        site = Site(mode=mode, simulated_nodes=simulated_nodes)
+        plane.start(settings, site, progress)
+        if simulated_nodes:
+            sim.up(settings, site, progress)
+        undo.pop_all()
+    return site
 
-        node.check(settings)
-        plane.check(settings, own_namespace=True)
+
+def _start_node(settings: Settings, progress: Progress) -> Site:
+    from testbed import netns, node
+
+    node.check(settings)
+    plane.check(settings, own_namespace=True)
+    with contextlib.ExitStack() as undo:
+        undo.callback(_stop_node, settings)
         network = netns.ensure(settings)
-        site = Site(network.address, tuple(network.prefix), mode)
+        site = Site(network.address, tuple(network.prefix), "node")
         plane.start(settings, site, progress)
         node.up(settings, network, progress)
-        return site
-    plane.check(settings)
-    site = Site(mode=mode, simulated_nodes=simulated_nodes)
-    plane.start(settings, site, progress)
-    if simulated_nodes:
-        sim.up(settings, site, progress)
+        undo.pop_all()
     return site
 
 
 def _stop(settings: Settings) -> None:
-    if _has_node(settings):
-        from testbed import netns, node
-
-        node.down(settings)
-        plane.stop(settings)
-        netns.remove(settings)
+    found = plane.load_site(settings)
+    if found is not None and found[0].mode == "node":
+        _stop_node(settings)
     else:
         plane.stop(settings)
 
 
-def _has_node(settings: Settings) -> bool:
-    found = plane.load_site(settings)
-    return found is not None and found[0].mode == "node"
+def _stop_node(settings: Settings) -> None:
+    from testbed import netns, node
+
+    node.down(settings)
+    plane.stop(settings)
+    netns.remove(settings)
 
 
 def _down(settings: Settings, _: argparse.Namespace) -> int:
     progress = Progress()
+    if not settings.directory.exists():
+        progress.say(f"no test bed in {settings.directory}")
+        return 0
     with locked(settings.directory / "lock"):
         found = plane.load_site(settings)
         with progress.step(f"stop the test bed in {settings.directory}"):
@@ -131,7 +148,8 @@ def _down(settings: Settings, _: argparse.Namespace) -> int:
 def _healthy(settings: Settings) -> bool:
     processes = Processes(settings)
     names = processes.names()
-    return set(plane.COMPONENTS) <= set(names) and all(processes.alive(name) for name in names)
+    complete = set(plane.COMPONENTS) <= set(names) and all(processes.alive(name) for name in names)
+    return complete and Api.from_settings(settings).ready()
 
 
 def _status(settings: Settings, _: argparse.Namespace) -> int:

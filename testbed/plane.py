@@ -119,7 +119,7 @@ def stop(settings: Settings) -> None:
     """End every process of this test bed and remove its state; logs stay. Safe to call at any time."""
     processes = Processes(settings)
     order = [name for name in processes.names() if name not in COMPONENTS] + list(reversed(COMPONENTS))
-    processes.stop_all(order)
+    processes.stop_all(order, grace=3)  # nothing here is worth a longer good-bye
     processes.stop_all()
     for file in (*settings.directory.glob("*.kubeconfig"), settings.directory / "site.json", settings.directory / "audit.yaml"):
         file.unlink(missing_ok=True)
