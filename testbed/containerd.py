@@ -2,12 +2,12 @@
 
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from testbed.blobs import Blobs, Image
 from testbed.errors import Failed
-from testbed.images import Archive
 from testbed.processes import Processes
 
 NAME: Final = "containerd"
@@ -33,20 +33,37 @@ class Containerd:
             self._processes.stop(NAME)  # its CRI part has read them at its start
             self._launch()
 
-    def import_images(self, archives: Iterable[Archive]) -> list[str]:
-        """Import what is not there yet and return the names that were imported.
+    def import_images(self, blobs: Blobs, images: Sequence[Image]) -> list[str]:
+        """Import the blobs that are not there yet, point each name at its image, and return the names that moved.
 
         Raises:
-            Failed: an import failed.
+            Failed: the import failed.
         """
         present = set(self._ctr("images", "list", "--quiet").split())
-        imported = []
-        for archive in archives:
-            if archive.content_name not in present:
-                self._ctr("images", "import", str(archive.path))
-                imported.append(archive.name)
-            self._ctr("images", "tag", "--force", archive.content_name, archive.name)
-        return imported
+        wanted = [image for image in images if image.content_name not in present]
+        if wanted:
+            self._import(blobs, wanted, set(self._ctr("content", "list", "--quiet").split()))
+        for image in images:
+            if image.name != image.content_name:
+                self._ctr("images", "tag", "--force", image.content_name, image.name)
+        current = {image.content_name for image in images}
+        repositories = {name.partition(":c-")[0] for name in current}
+        if older := [name for name in present if ":c-" in name and name.partition(":c-")[0] in repositories and name not in current]:
+            self._ctr("images", "remove", *older)  # what containers still run keeps its files
+        return [image.name for image in wanted]
+
+    def _import(self, blobs: Blobs, images: Sequence[Image], present: set[str]) -> None:
+        command = [*self._prefix, *self._client, "--namespace", "k8s.io", "images", "import", "-"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            assert process.stdin is not None  # noqa: S101  narrows the type
+            try:
+                blobs.write_archive(images, present, process.stdin)
+                process.stdin.close()
+            except BrokenPipeError:
+                pass  # it ended early; its output says why
+            output = process.stdout.read().decode(errors="replace") if process.stdout else ""
+        if process.returncode != 0:
+            raise Failed(f"`ctr images import` failed: {output.strip()[-500:]}")
 
     def _launch(self) -> None:
         self._processes.start(NAME, [NAME, "--config", str(self._directory / "containerd.toml")], prefix=self._prefix)
@@ -65,7 +82,11 @@ class Containerd:
             raise Failed(f"`ctr {' '.join(arguments[:2])}` failed: {done.stderr.strip()[-500:]}")
         return done.stdout
 
+    @property
+    def _client(self) -> tuple[str, ...]:
+        """Run it in the node's mount namespace: unpacking an image mounts its layers."""
+        return ("ctr", "--address", str(self._directory / "containerd.sock"))
+
     def _call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        # In the node's mount namespace: unpacking an image mounts its layers.
-        command = [*self._prefix, "ctr", "--address", str(self._directory / "containerd.sock"), *arguments]
+        command = [*self._prefix, *self._client, *arguments]
         return subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)

@@ -7,11 +7,11 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from testbed import packages
 from testbed.baseimage import ensure_base
+from testbed.blobs import Blobs, Image, Index
 from testbed.buildah import Buildah, BuildFailed
 from testbed.cache import key, locked
 from testbed.errors import Refused
@@ -22,18 +22,7 @@ from testbed.settings import Settings
 ROOT = Path(__file__).parents[1]
 PROJECT_IMAGES = ("operator", "runtime", "postgres", "redis")
 PREFIX = "localhost/chatbot-"
-KEPT_ARCHIVES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Archive:
-    """A built image as a file that `ctr images import` takes."""
-
-    name: str
-    """Name and version as manifests use it: `localhost/chatbot-runtime:0.1.0`."""
-    content_name: str
-    """The same image under a tag made from its content: what a node compares to know whether it has this very image."""
-    path: Path
+KEPT_BUILDS = 3
 
 
 def project_version() -> str:
@@ -79,9 +68,11 @@ class ImageStore:
         self._say = say
         self._log = self._directory / "build.log"
         self._buildah = Buildah(self._directory / "buildah", self._log)
+        self._index = Index(self._directory / "index")
+        self.blobs = Blobs(self._directory / "blobs")
 
-    def ensure(self, images: Sequence[str] = PROJECT_IMAGES) -> list[Archive]:
-        """Build what is missing or changed and return one archive an image.
+    def ensure(self, images: Sequence[str] = PROJECT_IMAGES) -> list[Image]:
+        """Build what is missing or changed.
 
         Args:
             images: `operator`, `runtime`, `postgres`, `redis`.
@@ -95,60 +86,60 @@ class ImageStore:
             base_id = self._buildah.image_id(base)
             return [self._ensure_one(image, base, base_id) for image in images]
 
-    def ensure_pause(self) -> Archive:
+    def ensure_pause(self) -> Image:
         """Build the image of pod sandboxes: one static program and nothing else.
 
         Raises:
             BuildFailed: the compiler or the build failed.
         """
         source = ROOT / "images" / "pause" / "pause.c"
-        tag = f"c-{key([source.read_bytes()])}"
-        archive = Archive(f"localhost/pause:{tag}", f"localhost/pause:{tag}", self._directory / f"pause-{tag}.tar")
+        content = key([source.read_bytes()])
+        name = f"localhost/pause:c-{content}"
         with locked(self._directory / "lock"):
-            if archive.path.exists():
-                return archive
-            with tempfile.TemporaryDirectory(dir=self._directory) as temporary:
-                command = ["gcc", "-Os", "-static", "-s", "-Wall", "-Werror", "-o", f"{temporary}/pause", str(source)]
-                done = subprocess.run(command, check=False, capture_output=True, text=True)
-                if done.returncode != 0:
-                    raise BuildFailed(f"pause.c does not compile: {done.stderr[-500:]}")
-                dockerfile = Path(temporary) / "Dockerfile"
-                dockerfile.write_text('FROM scratch\nCOPY pause /pause\nUSER 65535:65535\nENTRYPOINT ["/pause"]\n')
-                self._buildah.run(["bud", "--tag", archive.content_name, "--file", str(dockerfile), temporary])
-            self._export(archive)
-        return archive
+            manifest = self._known("pause", content)
+            if manifest is None:
+                with tempfile.TemporaryDirectory(dir=self._directory) as temporary:
+                    self._build_pause(source, name, Path(temporary))
+                manifest = self._keep("pause", content, name)
+        return Image(name, name, manifest)
 
-    def _ensure_one(self, image: str, base: str, base_id: str) -> Archive:
+    def _build_pause(self, source: Path, name: str, context: Path) -> None:
+        command = ["gcc", "-Os", "-static", "-s", "-Wall", "-Werror", "-o", str(context / "pause"), str(source)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise BuildFailed(f"pause.c does not compile: {done.stderr[-500:]}")
+        dockerfile = context / "Dockerfile"
+        dockerfile.write_text('FROM scratch\nCOPY pause /pause\nUSER 65535:65535\nENTRYPOINT ["/pause"]\n')
+        self._buildah.run(["bud", "--tag", name, "--file", str(dockerfile), str(context)])
+
+    def _ensure_one(self, image: str, base: str, base_id: str) -> Image:
         version = project_version()
         dockerfile = ROOT / f"Dockerfile.{image}"
         content = content_key(dockerfile, base_id, version)
-        archive = Archive(f"{PREFIX}{image}:{version}", f"{PREFIX}{image}:c-{content}", self._directory / f"chatbot-{image}-{content}.tar")
-        if archive.path.exists():
-            return archive
-        started = time.monotonic()
-        volumes = [word for mount in build_mounts(self._directory / "host") for word in ("--volume", mount.argument())]
-        self._buildah.run([
-            "bud", "--layers", "--build-arg", f"BASE_IMAGE={base}", "--build-arg", f"VERSION={version}", *volumes,
-            "--ignorefile", str(ROOT / ".dockerignore"), "--tag", archive.content_name, "--file", str(dockerfile), str(ROOT),
-        ])  # fmt: skip
-        self._export(archive)
-        self._forget_older(archive)
-        self._say(f"image {image} built in {time.monotonic() - started:.0f} s ({archive.path.stat().st_size // 1_000_000} MB)")
-        return archive
+        name, content_name = f"{PREFIX}{image}:{version}", f"{PREFIX}{image}:c-{content}"
+        manifest = self._known(image, content)
+        if manifest is None:
+            started = time.monotonic()
+            volumes = [word for mount in build_mounts(self._directory / "host") for word in ("--volume", mount.argument())]
+            self._buildah.run([
+                "bud", "--layers", "--build-arg", f"BASE_IMAGE={base}", "--build-arg", f"VERSION={version}", *volumes,
+                "--ignorefile", str(ROOT / ".dockerignore"), "--tag", content_name, "--file", str(dockerfile), str(ROOT),
+            ])  # fmt: skip
+            manifest = self._keep(image, content, content_name)
+            self._say(f"image {image} built in {time.monotonic() - started:.0f} s")
+        return Image(name, content_name, manifest)
 
-    def _export(self, archive: Archive) -> None:
-        """Write the archive under another name first: a file that exists is complete. Layers stay uncompressed, for speed."""
-        partial = archive.path.with_suffix(".partial")
-        partial.unlink(missing_ok=True)
-        self._buildah.run(["push", "--disable-compression", archive.content_name, f"oci-archive:{partial}:{archive.content_name}"])
-        partial.rename(archive.path)
+    def _known(self, image: str, content: str) -> str | None:
+        manifest = self._index.get(image, content)
+        return manifest if manifest is not None and self.blobs.complete(manifest) else None
 
-    def _forget_older(self, archive: Archive) -> None:
-        """Keep the last few archives of an image: another test bed may be importing one, and a branch switch wants it back."""
-        prefix = archive.path.name.rpartition("-")[0]
-        older = sorted(self._directory.glob(f"{prefix}-*.tar"), key=lambda path: path.stat().st_mtime, reverse=True)
-        for path in older[KEPT_ARCHIVES:]:
-            path.unlink()
+    def _keep(self, image: str, content: str, content_name: str) -> str:
+        """Copy a fresh build out of buildah's storage, remember it, and forget old ones."""
+        manifest = self.blobs.take(self._buildah, content_name)
+        self._index.put(image, content, manifest)
+        self._index.forget_all_but(image, KEPT_BUILDS)
+        self.blobs.prune(self._index.manifests())
+        return manifest
 
 
 def main(settings: Settings, arguments: Sequence[str]) -> int:
@@ -160,11 +151,13 @@ def main(settings: Settings, arguments: Sequence[str]) -> int:
         raise Refused(f"There is no image {', '.join(unknown)}; there are {', '.join(PROJECT_IMAGES)}.")
     progress = Progress()
     packages.ensure(packages.IMAGE_PROGRAMS, progress.say)
-    for archive in ImageStore(settings.cache, progress.say).ensure(chosen):
-        print(f"{archive.name} {archive.path}")
+    store = ImageStore(settings.cache, progress.say)
+    images = store.ensure(chosen)
+    for image in images:
+        print(f"{image.name} {image.content_name} {image.manifest}")
     from testbed import node  # here, because the node needs this module for its pause image
 
     if node.runs(settings):
-        for name in node.load_images(settings, progress, chosen):
+        for name in node.load_images(settings, store, images):
             progress.say(f"loaded {name} into the node")
     return 0

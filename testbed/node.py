@@ -13,12 +13,13 @@ from typing import Any, Final
 
 from testbed import netns, nodeconfig, packages, provisioner
 from testbed.api import Api, ApiError
+from testbed.blobs import Image
 from testbed.cache import require_space
 from testbed.cgroups import Cgroups
 from testbed.containerd import NAME as CONTAINERD
 from testbed.containerd import Containerd
 from testbed.errors import Failed, Refused
-from testbed.images import PROJECT_IMAGES, ImageStore
+from testbed.images import ImageStore
 from testbed.netns import Network
 from testbed.plane import NODE_NAME
 from testbed.processes import Processes
@@ -52,7 +53,8 @@ def up(settings: Settings, network: Network, progress: Progress) -> None:
         Failed: a program ended or did not get ready; the message shows its log.
     """
     node_programs = {name: binary(settings, name, progress) for name in ("kubelet", "kube-proxy", "coredns")}
-    pause = ImageStore(settings.cache, progress.say).ensure_pause()
+    store = ImageStore(settings.cache, progress.say)
+    pause = store.ensure_pause()
     directory = _directory(settings)
     cgroups = Cgroups.of(settings)
     cgroups.create()
@@ -65,7 +67,7 @@ def up(settings: Settings, network: Network, progress: Progress) -> None:
     with progress.step("containerd"):
         containerd = Containerd(directory, processes, network.node_prefix)
         containerd.start()
-        containerd.import_images([pause])
+        containerd.import_images(store.blobs, [pause])
     with progress.step("kubelet, kube-proxy, DNS and volumes"):
         _make_bridge(network)
         directories = (f"--root-dir={directory / 'kubelet'}", f"--cert-dir={directory / 'kubelet-pki'}")
@@ -81,18 +83,17 @@ def up(settings: Settings, network: Network, progress: Progress) -> None:
         _wait(_dns_ready, processes, "cluster DNS")
 
 
-def load_images(settings: Settings, progress: Progress, images: Sequence[str] = PROJECT_IMAGES) -> list[str]:
-    """Build the project's images and bring them into the running node; return the names that were new.
+def load_images(settings: Settings, store: ImageStore, images: Sequence[Image]) -> list[str]:
+    """Bring built images into the running node; return the names of those that it did not have.
 
     Raises:
         Refused: no node runs in this work directory.
-        Failed: a build or an import failed.
+        Failed: the import failed.
     """
     if not runs(settings):
         raise Refused(f"No node runs in {settings.directory}; start one with `python -m testbed up --node`.")
-    archives = ImageStore(settings.cache, progress.say).ensure(images)
     containerd = Containerd(_directory(settings), Processes(settings), netns.ensure(settings).node_prefix)
-    return containerd.import_images(archives)
+    return containerd.import_images(store.blobs, images)
 
 
 def runs(settings: Settings) -> bool:

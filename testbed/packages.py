@@ -15,12 +15,22 @@ NODE_PROGRAMS = {
     "/usr/lib/cni/bridge": "containernetworking-plugins",
 }  # fmt: skip
 """Program to the Debian package that brings it."""
-IMAGE_PROGRAMS = {"buildah": "buildah", "debootstrap": "debootstrap", "gcc": "gcc", "tar": "tar", "unshare": "util-linux"}
+IMAGE_PROGRAMS = {
+    "buildah": "buildah",
+    "containers-storage": "containers-storage",
+    "debootstrap": "debootstrap",
+    "gcc": "gcc",
+    "/usr/include/stdlib.h": "libc6-dev",
+    "tar": "tar",
+    "unshare": "util-linux",
+}
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
 def find(program: str) -> str | None:
-    """Return a program's path; administrators' directories count even when PATH lacks them."""
+    """Return a program's or file's path; administrators' directories count even when PATH lacks them."""
+    if program.startswith("/"):
+        return program if Path(program).exists() else None
     return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{SBIN}")
 
 
