@@ -1,19 +1,19 @@
 """Everything that can go wrong, as types. A condition's reason is the `reason` of the error; no message holds a secret.
 
-    OperatorError
-    ├── ConfigError                 the process was started wrongly
-    ├── KubeError                   the API answered with an error, or not at all
-    │   ├── NotFound                404
-    │   ├── Conflict                409: stale resourceVersion, or the name is taken
-    │   ├── FieldConflict           server-side apply met another owner
-    │   ├── Invalid                 422: refused by validation
-    │   ├── ImmutableFieldChanged   422 on a field that can't change
-    │   ├── Forbidden               403: RBAC, quota or admission; `quota` says which
-    │   ├── Gone                    410: the watch must start over
-    │   ├── Throttled               429, with the seconds to wait
-    │   └── Unavailable             5xx, time-out or no connection
-    ├── LeadershipLost              a mutation was refused because the Lease may have passed on
-    └── ResultUnreadable            a Job's termination message is missing or not by contract
+OperatorError
+├── ConfigError                 the process was started wrongly
+├── KubeError                   the API answered with an error, or not at all
+│   ├── NotFound                404
+│   ├── Conflict                409: stale resourceVersion, or the name is taken
+│   ├── FieldConflict           server-side apply met another owner
+│   ├── Invalid                 422: refused by validation
+│   ├── ImmutableFieldChanged   422 on a field that can't change
+│   ├── Forbidden               403: RBAC, quota or admission; `quota` says which
+│   ├── Gone                    410: the watch must start over
+│   ├── Throttled               429, with the seconds to wait
+│   └── Unavailable             5xx, time-out or no connection
+├── LeadershipLost              a mutation was refused because the Lease may have passed on
+└── ResultUnreadable            a Job's termination message is missing or not by contract
 """
 
 

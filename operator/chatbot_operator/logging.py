@@ -11,7 +11,9 @@ import structlog
 
 REDACTED: Final = "[redacted]"
 
-SECRET_KEY: Final = re.compile(r"passw(or)?d|secret|token|authorization|credential|private[-_]?key|jwt|cookie|api[-_]?key|dsn", re.IGNORECASE)
+SECRET_KEY: Final = re.compile(
+    r"passw(or)?d|secret|token|authorization|credential|private[-_]?key|jwt|cookie|api[-_]?key|dsn", re.IGNORECASE
+)
 """Keys whose whole value is dropped. The operator keeps no secret value, so this guards against what libraries log."""
 SAFE_KEYS: Final = frozenset({"secret_name", "secret_names"})
 """Names of Secret objects are no secrets and are needed to repair things."""

@@ -42,7 +42,10 @@ class Metrics:
         self.passes = Counter("chatbot_operator_passes_total", "Passes by how they ended.", ("result",), registry=registry)
         self.pass_seconds = Histogram("chatbot_operator_pass_seconds", "Seconds of a pass.", buckets=PASS_BUCKETS, registry=registry)
         self.api_requests = Counter(
-            "chatbot_operator_api_requests_total", "Requests to the API server by verb and status code.", ("verb", "code"), registry=registry
+            "chatbot_operator_api_requests_total",
+            "Requests to the API server by verb and status code.",
+            ("verb", "code"),
+            registry=registry,
         )
         self.is_leader = Gauge("chatbot_operator_lease_is_leader", "1 while this process may change things.", registry=registry)
         self.forced_applies = Counter(
