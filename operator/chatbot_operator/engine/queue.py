@@ -65,7 +65,7 @@ class Backoff:
 
     def delay(self, failures: int, rand: Callable[[], float]) -> float:
         """Return seconds to wait after so many earlier failures; `rand` gives [0, 1)."""
-        exact = min(self.cap, self.base * 2 ** min(failures, 60))
+        exact: float = min(self.cap, self.base * 2 ** min(failures, 60))
         return exact * (1 + self.jitter * (2 * rand() - 1))
 
 
@@ -216,6 +216,11 @@ class WorkQueue(Generic[K]):
         """Take no more keys and release every waiting `get`. Keys being processed end normally."""
         self._closed = True
         self._news.set()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the queue takes no more keys."""
+        return self._closed
 
     @property
     def depth(self) -> int:

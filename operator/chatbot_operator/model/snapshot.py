@@ -75,7 +75,5 @@ class Snapshot:
     contested: Mapping[ObjectKey, tuple[str, ...]] = field(default_factory=dict)
     """Objects whose fields we forced back three times in ten minutes -> the other managers' names; left alone while listed here."""
     restart_slots: int = 1
-    """How many more instances may take new pod templates of a newer operator now (`maxConcurrentRestarts`)."""
-    restart_slot: bool = False
-    """True while this instance holds one of the few slots (`CHATBOT_MAX_CONCURRENT_RESTARTS`) in which pod templates that changed only
-    because of a newer operator are applied. Asked for by `ANNOTATION_APPLY_UPDATE` with this operator's version."""
+    """How many more instances may take new pod templates of a newer operator now (`CHATBOT_MAX_CONCURRENT_RESTARTS`); at least 1 for
+    an instance that already holds a slot. Asked for by `ANNOTATION_APPLY_UPDATE` with this operator's version."""

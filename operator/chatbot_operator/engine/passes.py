@@ -1,0 +1,189 @@
+"""One pass over one instance: gather, decide, write the status if it differs, do the effects. State is persisted before its effect."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Final, Protocol
+
+from chatbot_operator.api.v1alpha1.common import Condition
+from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceStatus
+from chatbot_operator.clock import Clock
+from chatbot_operator.engine.effects import Executor
+from chatbot_operator.engine.snapshot import Observer, parse_status
+from chatbot_operator.engine.status_writer import Patches, write_status
+from chatbot_operator.engine.store import Instance, InstanceKey, InstanceStore
+from chatbot_operator.errors import Conflict, NotFound
+from chatbot_operator.metrics import Metrics
+from chatbot_operator.model.decision import Decision
+from chatbot_operator.model.objects import ObjectKey
+from chatbot_operator.model.snapshot import EffectFailure, Snapshot
+
+DECISIONS: Final = 3
+"""Decisions in one pass: one, and two more when the instance changed under it."""
+
+
+class Result(StrEnum):
+    """How a pass ended; label of `chatbot_operator_passes_total`."""
+
+    STEADY = "steady"
+    """Nothing was changed."""
+    CHANGED = "changed"
+    """Something was changed: look again at once."""
+    FAILED = "failed"
+    """An effect was refused; the next pass puts it into the status."""
+    STALE = "stale"
+    """The world had moved on: look again soon."""
+    GONE = "gone"
+    """The instance does not exist (any more)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassReport:
+    """What the worker needs to know. `requeue_after` is in seconds, None means at the next wake or resync."""
+
+    result: Result
+    requeue_after: float | None = None
+    error: bool = False
+
+
+class Client(Patches, Protocol):
+    """What of the API client a pass itself needs."""
+
+    async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any]:
+        """Return one object."""
+
+
+class Passes:
+    """Runs passes. What went wrong in effects is kept here until the next pass that runs some: a restart only tries again."""
+
+    def __init__(
+        self,
+        store: InstanceStore,
+        observer: Observer,
+        decide: Callable[[Snapshot], Decision],
+        executor: Executor,
+        client: Client,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._store = store
+        self._observer = observer
+        self._decide = decide
+        self._executor = executor
+        self._client = client
+        self._clock = clock
+        self._metrics = metrics
+        self._failures: dict[InstanceKey, tuple[EffectFailure, ...]] = {}
+
+    async def run(self, key: InstanceKey) -> PassReport:
+        """Make one pass.
+
+        Raises:
+            KubeError: The API server can't be used just now, or refuses to be read or to take the status.
+            LeadershipLost: This process may change nothing any more.
+        """
+        for _ in range(DECISIONS):
+            instance = self._store.get(key)
+            if instance is None:
+                return self._gone(key)
+            snapshot = await self._observer.observe(key, instance, self._failures.get(key, ()))
+            decision = self._decide(snapshot)
+            try:
+                written = await self._write(key, instance, decision.status)
+            except Conflict:
+                await self._refresh(key, instance)
+            except NotFound:
+                self._store.remove(key, instance.uid)
+            else:
+                return await self._act(key, _now_at(snapshot, written), decision)
+        return PassReport(Result.STALE)
+
+    async def mark_broken(self, key: InstanceKey, error: BaseException) -> None:
+        """Say in the status that passes of this instance fail by a mistake of the operator's own: unknown is never healthy.
+
+        Raises:
+            KubeError: The status could not be written.
+            LeadershipLost: This process may change nothing any more.
+        """
+        instance = self._store.get(key)
+        if instance is None:
+            return
+        body = instance.read()
+        status = parse_status(body["status"])
+        await self._write(key, instance, broken_status(status, body["metadata"]["generation"], type(error).__name__, self._now()))
+
+    async def _act(self, key: InstanceKey, snapshot: Snapshot, decision: Decision) -> PassReport:
+        report = await self._executor.execute(snapshot, decision.effects)
+        if report.changed:
+            self._failures[key] = report.failures
+        outcome = decision.outcome
+        waits = [wait for wait in (outcome.requeue_after, self._observer.look_again(snapshot)) if wait is not None]
+        after = min(waits, default=None)
+        if report.stale:
+            return PassReport(Result.STALE, after)
+        if report.failures:
+            return PassReport(Result.FAILED, after)
+        return PassReport(Result.CHANGED if report.changed else Result.STEADY, after, outcome.error)
+
+    async def _write(self, key: InstanceKey, instance: Instance, wanted: ChatbotInstanceStatus) -> str:
+        """Write the status if it differs and return the instance's resourceVersion after that."""
+        body = instance.read()
+        target = ObjectKey("ChatbotInstance", key.namespace, key.name)
+        try:
+            live = await write_status(
+                self._client, target, uid=instance.uid, resource_version=instance.resource_version, current=body["status"], wanted=wanted
+            )
+        except Conflict:
+            self._metrics.status_writes.labels("conflict").inc()
+            raise
+        if live is None:
+            return instance.resource_version
+        self._metrics.status_writes.labels("written").inc()
+        self._store.put(live)
+        return str(live["metadata"]["resourceVersion"])
+
+    async def _refresh(self, key: InstanceKey, instance: Instance) -> None:
+        """Get the instance, because the watch lags behind: the decision was made on an old version."""
+        try:
+            live = await self._client.get("ChatbotInstance", key.namespace, key.name)
+        except NotFound:
+            self._store.remove(key, instance.uid)
+            return
+        if live["metadata"]["uid"] != instance.uid:
+            self._store.remove(key, instance.uid)
+        self._store.put(live)
+
+    def _gone(self, key: InstanceKey) -> PassReport:
+        self._failures.pop(key, None)
+        return PassReport(Result.GONE)
+
+    def _now(self) -> str:
+        return self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _now_at(snapshot: Snapshot, resource_version: str) -> Snapshot:
+    """Return the snapshot with the version that our own status write made: nothing else changed, or it would have been refused."""
+    return replace(snapshot, identity=replace(snapshot.identity, resource_version=resource_version))
+
+
+def broken_status(status: ChatbotInstanceStatus, generation: int, error: str, now: str) -> ChatbotInstanceStatus:
+    """Return the status with `Ready` Unknown because of a mistake of the operator's own.
+
+    Args:
+        status: The status as it is.
+        generation: Of the spec.
+        error: Name of the exception; its text may hold anything and stays in the log.
+        now: RFC 3339 time, for a condition that changes.
+    """
+    old = next((item for item in status.conditions if item.type == "Ready"), None)
+    since = old.last_transition_time if old is not None and old.status == "Unknown" else now
+    ready = Condition(
+        type="Ready",
+        status="Unknown",
+        reason="InternalError",
+        message=f"the operator failed while looking at this instance ({error}); it tries again, and its log says more",
+        observed_generation=generation,
+        last_transition_time=since,
+    )
+    others = [item for item in status.conditions if item.type != "Ready"]
+    return status.model_copy(update={"conditions": [ready, *others]})

@@ -1,0 +1,136 @@
+"""Compares the store with a list now and then, so that an event lost by the watch costs time and never work.
+
+kopf tells nothing of objects that vanished while its watch was broken for long, and nothing of its own silence.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final, Protocol
+
+import structlog
+
+from chatbot_operator.clock import Clock
+from chatbot_operator.engine.store import InstanceKey, InstanceStore, key_of_instance, version_number
+from chatbot_operator.errors import KubeError, NotFound
+
+KIND: Final = "ChatbotInstance"
+RELIST_SECONDS: Final = 300.0
+"""About four requests per thousand instances and period: metadata only, in pages."""
+GRACE_SECONDS: Final = 5.0
+"""How long an event may be under way before it counts as lost."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Page(Protocol):
+    """One page of a list."""
+
+    items: list[dict[str, Any]]
+
+
+class Client(Protocol):
+    """What of the API client is needed here."""
+
+    async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any]:
+        """Return one object."""
+
+    def list_pages(self, kind: str, namespace: str = "", *, metadata_only: bool = False) -> AsyncIterator[Any]:
+        """Yield a list page by page."""
+
+
+class Relist:
+    """Corrects the store from lists and remembers when the watch last missed something."""
+
+    def __init__(
+        self,
+        client: Client,
+        store: InstanceStore,
+        clock: Clock,
+        namespaces: Sequence[str],
+        *,
+        on_change: Callable[[InstanceKey], None],
+        on_gone: Callable[[InstanceKey], None],
+        period: float = RELIST_SECONDS,
+        grace: float = GRACE_SECONDS,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            client: For lists.
+            store: What is corrected.
+            clock: For times.
+            namespaces: Watched namespaces; empty means all.
+            on_change: Called for an instance that is newer than the watch told.
+            on_gone: Called for an instance that no longer exists.
+            period: Seconds between two lists.
+            grace: Seconds that an event may be under way.
+        """
+        self._client = client
+        self._store = store
+        self._clock = clock
+        self._namespaces = tuple(namespaces) or ("",)
+        self._on_change = on_change
+        self._on_gone = on_gone
+        self._period = period
+        self._grace = grace
+        self.missed_at: float | None = None
+        """Monotonic seconds at which a list first held what the watch had not told; None after the watch told something again."""
+
+    def watch_told(self) -> None:
+        """Learn that the watch delivered an event: it is not deaf."""
+        self.missed_at = None
+
+    async def run(self) -> None:
+        """Compare now and then until cancelled; a failing list is tried again at the next turn."""
+        while True:
+            await asyncio.sleep(self._period * random.uniform(0.9, 1.1))  # noqa: S311 jitter, not a secret
+            try:
+                await self.compare()
+            except KubeError as error:
+                _log.info("relist.failed", reason=error.reason)
+
+    async def compare(self) -> None:
+        """Compare once.
+
+        Raises:
+            KubeError: The list failed; what was compared until then is corrected.
+        """
+        before = {key: found.uid for key in self._store if (found := self._store.get(key)) is not None}
+        seen: dict[InstanceKey, tuple[str, str]] = {}
+        for namespace in self._namespaces:
+            async for page in self._client.list_pages(KIND, namespace, metadata_only=True):
+                for item in page.items:
+                    seen[key_of_instance(item)] = (item["metadata"]["uid"], item["metadata"]["resourceVersion"])
+        suspects = [key for key in {*before, *seen} if self._differs(key, before, seen)]
+        if not suspects:
+            return
+        await asyncio.sleep(self._grace)
+        for key in suspects:
+            if self._differs(key, before, seen):
+                await self._correct(key)
+
+    def _differs(self, key: InstanceKey, before: dict[InstanceKey, str], seen: dict[InstanceKey, tuple[str, str]]) -> bool:
+        """Return whether the store still lacks what the list held, or still holds what it lacked."""
+        held = self._store.get(key)
+        if key not in seen:
+            return held is not None and held.uid == before.get(key)
+        return held is None or version_number(held.resource_version) < version_number(seen[key][1])
+
+    async def _correct(self, key: InstanceKey) -> None:
+        try:
+            live = await self._client.get(KIND, key.namespace, key.name)
+        except NotFound:
+            held = self._store.get(key)
+            if held is not None and self._store.remove(key, held.uid):
+                self._note(key, "deleted")
+                self._on_gone(key)
+            return
+        if self._store.put(live):
+            self._note(key, "changed")
+            self._on_change(key)
+
+    def _note(self, key: InstanceKey, what: str) -> None:
+        if self.missed_at is None:
+            self.missed_at = self._clock.monotonic()
+        _log.warning("watch.missed", namespace=key.namespace, instance=key.name, what=what)

@@ -1,0 +1,62 @@
+"""Slots for restarts that only a newer operator causes: at most so many instances at a time take its pod templates."""
+
+from chatbot_operator.engine.store import Instance, InstanceKey, InstanceStore
+
+
+class RestartSlots:
+    """Counts from what instances say, so that a new leader counts the same. Only a request not yet applied is remembered here."""
+
+    def __init__(self, store: InstanceStore, version: str, limit: int) -> None:
+        """Prepare.
+
+        Args:
+            store: The instances.
+            version: Of this operator; requests for another version take no slot.
+            limit: Instances that may restart at the same time.
+        """
+        self._store = store
+        self._version = version
+        self._limit = limit
+        self._granted: dict[InstanceKey, str] = {}
+        """Instances that were told they may, with their uid, until their status shows it or they stop asking."""
+        self._waiting: dict[InstanceKey, None] = {}
+
+    def left(self, key: InstanceKey) -> int:
+        """Return how many more instances may restart now, as the pass of this instance sees it; asking takes a slot."""
+        instance = self._store.get(key)
+        if instance is None or not self._asks(instance):
+            self._waiting.pop(key, None)
+            return 0
+        holders = self._holders()
+        if key in holders:
+            return 1
+        free = max(0, self._limit - len(holders))
+        if free:
+            self._granted[key] = instance.uid
+            self._waiting.pop(key, None)
+        else:
+            self._waiting[key] = None
+        return free
+
+    def next_waiting(self) -> InstanceKey | None:
+        """Return the instance to wake because a slot is free, or None. Called after a pass, when a slot may have become free."""
+        if not self._waiting or len(self._holders()) >= self._limit:
+            return None
+        key = next(iter(self._waiting))
+        del self._waiting[key]
+        return key
+
+    def _asks(self, instance: Instance) -> bool:
+        return instance.update_requested == self._version and instance.update_applied != self._version
+
+    def _restarting(self, instance: Instance) -> bool:
+        """Return whether new templates were applied on request and their pods are not all ready yet."""
+        return instance.update_requested == self._version == instance.update_applied and not instance.ready
+
+    def _holders(self) -> set[InstanceKey]:
+        for key, uid in list(self._granted.items()):
+            instance = self._store.get(key)
+            if instance is None or instance.uid != uid or not self._asks(instance):
+                del self._granted[key]
+        restarting = {key for key in self._store if (found := self._store.get(key)) is not None and self._restarting(found)}
+        return restarting | self._granted.keys()

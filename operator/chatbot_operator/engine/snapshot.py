@@ -1,0 +1,163 @@
+"""Gathers, once and before anything is decided, all that a pass knows of one instance."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec, ChatbotInstanceStatus
+from chatbot_operator.clock import Clock
+from chatbot_operator.engine.contest import Contests
+from chatbot_operator.engine.restarts import RestartSlots
+from chatbot_operator.engine.store import Instance, InstanceKey
+from chatbot_operator.errors import OperatorError
+from chatbot_operator.model.objects import ChildState, ObjectKey
+from chatbot_operator.model.snapshot import EffectFailure, Identity, OperatorFacts, SecretFacts, Snapshot
+
+MAX_PROBLEMS = 5
+"""Validation errors that are named; more would not fit a condition."""
+
+
+class StatusUnreadable(OperatorError):
+    """The status holds something this version can't understand; going on could destroy what a newer operator wrote."""
+
+    reason = "StatusUnreadable"
+
+
+class Children(Protocol):
+    """What of the reflectors is needed here."""
+
+    def children(self, namespace: str, name: str) -> Mapping[ObjectKey, ChildState]:
+        """Return the children of one instance."""
+
+
+class Secrets(Protocol):
+    """What of the reader of Secrets is needed here."""
+
+    async def facts(self, namespace: str, names: Iterable[str], instance_uid: str) -> Mapping[str, SecretFacts | None]:
+        """Return the facts of each named Secret."""
+
+    def next_check(self, namespace: str, names: Iterable[str], instance_uid: str) -> float | None:
+        """Return in how many seconds a missing Secret is looked for again."""
+
+
+class Namespaces(Protocol):
+    """What of the reader of namespaces is needed here."""
+
+    async def terminating(self, namespace: str) -> bool | None:
+        """Return whether a namespace is terminating."""
+
+
+class SecretNames(Protocol):
+    """Names all Secrets that an instance has or refers to (`desired.references`)."""
+
+    def __call__(self, name: str, spec: ChatbotInstanceSpec) -> tuple[str, ...]:
+        """Return the names, own ones included."""
+
+
+class Observer:
+    """Makes snapshots."""
+
+    def __init__(
+        self,
+        children: Children,
+        secrets: Secrets,
+        namespaces: Namespaces,
+        secret_names: SecretNames,
+        contests: Contests,
+        slots: RestartSlots,
+        operator: OperatorFacts,
+        clock: Clock,
+    ) -> None:
+        self._children = children
+        self._secrets = secrets
+        self._namespaces = namespaces
+        self._secret_names = secret_names
+        self._contests = contests
+        self._slots = slots
+        self._operator = operator
+        self._clock = clock
+
+    async def observe(self, key: InstanceKey, instance: Instance, failures: tuple[EffectFailure, ...]) -> Snapshot:
+        """Return the snapshot of an instance.
+
+        Args:
+            key: Which instance.
+            instance: Its newest version.
+            failures: What went wrong in its last effects.
+
+        Raises:
+            StatusUnreadable: Its status can't be parsed.
+            KubeError: A referenced Secret could not be read.
+        """
+        body = instance.read()
+        identity = identity_of(body)
+        spec, spec_error = parse_spec(body["spec"])
+        children = self._children.children(key.namespace, key.name)
+        names = self._names(key, spec)
+        return Snapshot(
+            identity=identity,
+            spec=spec,
+            spec_error=spec_error,
+            status=parse_status(body["status"]),
+            children=children,
+            secrets=await self._secrets.facts(key.namespace, names, identity.uid),
+            operator=self._operator,
+            now=self._clock.now(),
+            namespace_terminating=await self._namespaces.terminating(key.namespace) if identity.deleting else None,
+            failures=failures,
+            contested=self._contests.contested(children),
+            restart_slots=self._slots.left(key),
+        )
+
+    def look_again(self, snapshot: Snapshot) -> float | None:
+        """Return in how many seconds something that no watch tells may have changed: a missing Secret, the end of a contest."""
+        identity = snapshot.identity
+        missing = self._secrets.next_check(identity.namespace, snapshot.secrets, identity.uid)
+        contest = self._contests.next_end(snapshot.children)
+        return min((wait for wait in (missing, contest) if wait is not None), default=None)
+
+    def _names(self, key: InstanceKey, spec: ChatbotInstanceSpec | None) -> tuple[str, ...]:
+        return self._secret_names(key.name, spec) if spec is not None else ()
+
+
+def identity_of(body: Mapping[str, Any]) -> Identity:
+    """Return which instance a stored body is about."""
+    metadata = body["metadata"]
+    return Identity(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata["generation"],
+        resource_version=metadata["resourceVersion"],
+        annotations=metadata["annotations"],
+        finalizers=tuple(metadata["finalizers"]),
+        deleting=metadata["deletionTimestamp"] is not None,
+    )
+
+
+def parse_spec(spec: Mapping[str, Any]) -> tuple[ChatbotInstanceSpec | None, str]:
+    """Return the spec, or None and what is wrong with it, naming fields but never their values."""
+    try:
+        return ChatbotInstanceSpec.model_validate(spec), ""
+    except ValidationError as error:
+        return None, _problems(error)
+
+
+def parse_status(status: Mapping[str, Any]) -> ChatbotInstanceStatus:
+    """Return the status; fields of a newer operator are kept.
+
+    Raises:
+        StatusUnreadable: A known field has a form that this version does not know.
+    """
+    try:
+        return ChatbotInstanceStatus.model_validate(status)
+    except ValidationError as error:
+        raise StatusUnreadable(f"the status can't be read ({_problems(error)}); a newer operator may have written it") from None
+
+
+def _problems(error: ValidationError) -> str:
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    named = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in found[:MAX_PROBLEMS]]
+    more = f" and {len(found) - MAX_PROBLEMS} more" if len(found) > MAX_PROBLEMS else ""
+    return "; ".join(named) + more

@@ -1,0 +1,77 @@
+"""Writes the status of an instance: at most once a pass, only what differs, and only onto the version that was decided on."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol, get_args
+
+from pydantic import BaseModel
+
+from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceStatus
+from chatbot_operator.model.objects import ObjectKey
+
+KIND = "ChatbotInstance"
+
+
+class Patches(Protocol):
+    """What of the API client is needed here."""
+
+    async def merge_patch(self, key: ObjectKey, patch: Mapping[str, Any], *, uid: str = "", subresource: str = "") -> dict[str, Any]:
+        """JSON merge patch with `metadata.resourceVersion` and `uid` as preconditions."""
+
+
+async def write_status(
+    client: Patches, key: ObjectKey, *, uid: str, resource_version: str, current: Mapping[str, Any], wanted: ChatbotInstanceStatus
+) -> dict[str, Any] | None:
+    """Write a status if it differs and return the live object, or None when nothing had to be written.
+
+    Args:
+        client: For the patch.
+        key: The instance.
+        uid: Of the instance that was decided on.
+        resource_version: Of the version that was decided on.
+        current: Its status as the API sent it.
+        wanted: The status that was decided.
+
+    Raises:
+        Conflict: The instance changed since; get it and decide again.
+        NotFound: The instance is gone.
+    """
+    patch = status_patch(current, wanted)
+    if not patch:
+        return None
+    body = {"metadata": {"resourceVersion": resource_version}, "status": patch}
+    return await client.merge_patch(key, body, uid=uid, subresource="status")
+
+
+def status_patch(current: Mapping[str, Any], wanted: ChatbotInstanceStatus) -> dict[str, Any]:
+    """Return the merge patch (RFC 7386) that turns one status into another; empty when they are equal.
+
+    A known field that is no longer set is removed; a field that this version does not know is kept, because a newer operator wrote it.
+    Lists are replaced as a whole.
+    """
+    return _patch(current, wanted.to_api(), type(wanted))
+
+
+def _patch(current: Mapping[str, Any], wanted: Mapping[str, Any], model: type[BaseModel] | None) -> dict[str, Any]:
+    patch: dict[str, Any] = {}
+    for name, value in wanted.items():
+        old = current.get(name)
+        if isinstance(value, dict) and isinstance(old, dict):
+            below = _patch(old, value, _model_of(model, name))
+            if below:
+                patch[name] = below
+        elif name not in current or old != value:
+            patch[name] = value
+    known = {field.alias or own for own, field in model.model_fields.items()} if model is not None else set()
+    gone = (name for name in current if name in known and name not in wanted)
+    return patch | dict.fromkeys(gone)
+
+
+def _model_of(model: type[BaseModel] | None, alias: str) -> type[BaseModel] | None:
+    """Return the model of a field, or None when it is not one."""
+    if model is None:
+        return None
+    for own, field in model.model_fields.items():
+        if (field.alias or own) == alias:
+            options = (field.annotation, *get_args(field.annotation))
+            return next((kind for kind in options if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    return None

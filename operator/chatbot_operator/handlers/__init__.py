@@ -1,0 +1,1 @@
+"""Where kopf ends: the only place, beside `main`, that imports it."""
