@@ -109,7 +109,7 @@ def build_services(settings: Settings, lifecycle: Lifecycle) -> Services:
         redis=redis,
         wakes=Wakes(redis),
         feed=Feed(engine, lifecycle),
-        admin_ensured=asyncio.Event(),
+        prepared=asyncio.Event(),
         started_at=clock.now(),
     )
 
@@ -150,18 +150,25 @@ def _ready(services: Services) -> Callable[[], Awaitable[Finding]]:
 
 
 async def _prepare(services: Services) -> None:
-    """Do what needs the database once, as soon as it is there: the first administrator and the cloud channel's row."""
-    while not services.lifecycle.stopping.is_set():
+    """Prepare as soon as the database is there."""
+    while not services.lifecycle.stopping.is_set() and not services.prepared.is_set():
         if services.monitor.ready().status is not Status.DOWN:
             try:
-                await ensure_admin(services.engine, services.settings, services.passwords)
-                if services.settings.wa_phone_number_id:
-                    async with transaction(services.engine) as db:
-                        await ensure_channel(db, "cloud", services.settings.wa_phone_number_id)
+                await ensure_prepared(services)
             except DatabaseDown:
                 log.debug("prepare_waits")
-            else:
-                services.admin_ensured.set()
-                break
         await services.lifecycle.pause(0.2)
     await services.lifecycle.stopping.wait()
+
+
+async def ensure_prepared(services: Services) -> None:
+    """Make what requests rely on and only the database can hold: the first administrator and the cloud channel's row.
+
+    Raises:
+        DatabaseDown: nothing is lost; try again.
+    """
+    await ensure_admin(services.engine, services.settings, services.passwords)
+    if services.settings.wa_phone_number_id:
+        async with transaction(services.engine) as db:
+            await ensure_channel(db, "cloud", services.settings.wa_phone_number_id)
+    services.prepared.set()

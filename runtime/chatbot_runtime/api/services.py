@@ -39,7 +39,7 @@ class Services:
     redis: RedisClient
     wakes: Wakes
     feed: Feed
-    admin_ensured: asyncio.Event
+    prepared: asyncio.Event
     started_at: datetime
 
     def ready(self) -> Finding:
@@ -47,8 +47,8 @@ class Services:
         if self.lifecycle.stopping.is_set():
             return Finding(Status.DOWN, "stopping")
         finding = self.monitor.ready()
-        if finding.status is not Status.DOWN and not self.admin_ensured.is_set():
-            return Finding(Status.DOWN, "starting: the first administrator has not been checked yet")
+        if finding.status is not Status.DOWN and not self.prepared.is_set():
+            return Finding(Status.DOWN, "starting")
         return finding
 
 
