@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import json
 import os
 import signal
 import socket
@@ -222,7 +223,8 @@ def text_webhook(*texts: tuple[str, str], sender: str = "5215512345678", number:
 def webhook(value: Mapping[str, Any], *, number: str = NUMBER_ID) -> bytes:
     """Return a webhook with one change."""
     full = {"messaging_product": "whatsapp", "metadata": {"display_phone_number": "15550001111", "phone_number_id": number}, **value}
-    return orjson.dumps({"object": "whatsapp_business_account", "entry": [{"id": "1", "changes": [{"field": "messages", "value": full}]}]})
+    document = {"object": "whatsapp_business_account", "entry": [{"id": "1", "changes": [{"field": "messages", "value": full}]}]}
+    return json.dumps(document).encode()
 
 
 def unprivileged_uid() -> int | None:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chatbot_runtime import metrics
+from chatbot_runtime.api.mend import mend_json
 from chatbot_runtime.api.services import services_of
 from chatbot_runtime.channels.cloud.webhook import NotAWebhook, parse_webhook
 from chatbot_runtime.db.engine import autocommit
@@ -59,7 +60,7 @@ async def receive(request: Request) -> Response:
         metrics.WEBHOOK_SIGNATURE_FAILURES.inc()
         raise Refused(401, "invalid-signature", "X-Hub-Signature-256 does not match the body.")
     try:
-        inbound = parse_webhook(body, services.settings.wa_phone_number_id or "")
+        inbound = _understand(body, services.settings.wa_phone_number_id or "")
     except NotAWebhook as error:
         metrics.WEBHOOK_EVENTS.labels(kind="unknown", result="refused").inc()
         raise Refused(400, "not-json", f"Not a webhook: {error}.") from None
@@ -82,6 +83,21 @@ def signature_matches(key: bytes, body: bytes, presented: str) -> bool:
     """
     expected = "sha256=" + hmac.digest(key, body, "sha256").hex()
     return hmac.compare_digest(expected.encode(), presented.encode("utf-8", "surrogateescape"))
+
+
+def _understand(body: bytes, number: str) -> Inbound:
+    """Parse a delivery, mended if need be.
+
+    Raises:
+        NotAWebhook: it is no JSON object even so.
+    """
+    try:
+        return parse_webhook(body, number)
+    except NotAWebhook:
+        mended = mend_json(body)
+        if mended is None:
+            raise
+        return parse_webhook(mended, number)
 
 
 async def _store(engine: AsyncEngine, inbound: Inbound) -> None:
