@@ -1,6 +1,5 @@
 """The connection pool, and transactions whose failures say whether the database is down or the statement was wrong."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,8 +16,11 @@ from chatbot_runtime.settings import Settings
 SPARE_S = 2.0
 """The client gives up this much later than the server would, so that normally the server's own error is seen."""
 
-_UNAVAILABLE = ("08", "53", "57P")
+_DOWN = ("08", "53", "57P")
 """SQLSTATE classes of a server that can't serve now: connection, resources, shutdown or crash."""
+
+_AGAIN = ("40", "57014", "55P03", "25P03", "0A000")
+"""SQLSTATEs of work that a repeat may do: deadlock, time limits, and a statement that was planned before a migration."""
 
 
 def create_engine(settings: Settings) -> AsyncEngine:
@@ -54,10 +56,10 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """Run the body in one transaction, committed at its end.
 
     Raises:
-        DatabaseDown: the server can't be reached or can't serve now. Whether the commit happened is then not known.
+        DatabaseDown: the server can't be reached or can't serve now, or the transaction lost against another (deadlock, time limit).
+            Whether a commit happened is then not known; a repeat is right.
     """
-    with_guard = _guard()
-    async with with_guard, engine.begin() as conn:
+    async with _guard(), engine.begin() as conn:
         yield conn
 
 
@@ -76,21 +78,28 @@ async def autocommit(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 async def _guard() -> AsyncIterator[None]:
     try:
         yield
-    except (DBAPIError, PoolTimeout, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, OSError, TimeoutError) as error:
-        if not is_down(error):
+    except (DBAPIError, PoolTimeout, asyncpg.PostgresError, OSError, TimeoutError) as error:
+        if not is_down(error) and sqlstate(error) not in _AGAIN and not sqlstate(error).startswith(_AGAIN[0]):
             raise
         metrics.DB_CONNECTION_ERRORS.inc()
         raise DatabaseDown(_sentence(error)) from error
 
 
+def sqlstate(error: BaseException) -> str:
+    """Return the server's five-character code, or empty text."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return str(getattr(cause, "sqlstate", None) or "")
+
+
 def is_down(error: BaseException) -> bool:
     """Whether an error means that the database can't serve now, and not that a statement is wrong."""
     if isinstance(error, DBAPIError):
-        if error.connection_invalidated or isinstance(error, InterfaceError | OperationalError):
+        if error.connection_invalidated or sqlstate(error).startswith(_DOWN):
             return True
-        state = str(getattr(error.orig, "sqlstate", None) or "")
-        return state.startswith(_UNAVAILABLE)
-    return isinstance(error, PoolTimeout | OSError | TimeoutError | asyncpg.PostgresError | asyncio.TimeoutError)
+        # asyncpg's InterfaceError is a lost connection, but also a value that it can't encode.
+        cause = error.orig.__cause__ if error.orig is not None else None
+        return isinstance(error, InterfaceError | OperationalError) and not isinstance(cause, ValueError | TypeError)
+    return isinstance(error, PoolTimeout | OSError | TimeoutError) or sqlstate(error).startswith(_DOWN)
 
 
 def _sentence(error: BaseException) -> str:

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from chatbot_runtime.db.compat import check_schema
-from chatbot_runtime.db.engine import is_down
+from chatbot_runtime.db.engine import is_down, sqlstate
 from chatbot_runtime.db.grants import render_grants
 from chatbot_runtime.db.result import MigrateResult, write_result
 from chatbot_runtime.logging import configure_logging
@@ -77,7 +77,7 @@ async def migrate(settings: Settings) -> MigrateResult:
         async with engine.connect() as conn:
             return await _locked(conn, settings)
     except (DBAPIError, asyncpg.PostgresError, OSError, TimeoutError) as error:
-        if _state(error) == LOCK_NOT_AVAILABLE:
+        if sqlstate(error) == LOCK_NOT_AVAILABLE:
             return MigrateResult("Failed", "LockTimeout", f"another migration held its lock for {settings.migrate_timeout_s} s")
         if not is_down(error):
             return MigrateResult("Failed", "MigrationFailed", _sentence(error))
@@ -118,7 +118,7 @@ async def _locked(conn: AsyncConnection, settings: Settings) -> MigrateResult:
         await conn.commit()
     except DBAPIError as error:
         await conn.rollback()
-        if is_down(error) and _state(error) != LOCK_NOT_AVAILABLE:
+        if is_down(error):
             raise
         failure = error
     after = await _revision(conn)
@@ -154,7 +154,7 @@ async def _newer(conn: AsyncConnection, revision: str) -> MigrateResult:
 def _failed(error: DBAPIError, before: str, after: str, settings: Settings) -> MigrateResult:
     if after != before:
         return MigrateResult("Failed", "HalfMigrated", f"stopped at {after or 'empty'}: {_sentence(error)}", before, after)
-    if _state(error) == LOCK_NOT_AVAILABLE:
+    if sqlstate(error) == LOCK_NOT_AVAILABLE:
         return MigrateResult(
             "Failed", "LockTimeout", f"a table was locked for longer than {settings.lock_timeout_s} s by somebody else", before, after
         )
@@ -167,11 +167,6 @@ async def _assert_rights(conn: AsyncConnection, settings: Settings) -> None:
     for statement in render_grants(settings.database_app_role):
         await conn.exec_driver_sql(statement)
     await conn.commit()
-
-
-def _state(error: BaseException) -> str:
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return str(getattr(cause, "sqlstate", None) or "")
 
 
 def _sentence(error: BaseException) -> str:

@@ -257,6 +257,7 @@ bot_intents = sa.Table(
     sa.Column("keywords", pg.ARRAY(sa.Text), nullable=False),
     sa.Column("reply", sa.Text, nullable=False),
     sa.Column("action", sa.Text, nullable=False, server_default="reply"),
+    sa.Column("rank", sa.SmallInteger, nullable=False, server_default="10", comment="of intents that match equally well, the lower wins"),
     sa.Column("enabled", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.CheckConstraint("action IN ('reply', 'handoff')", name="action"),
     sa.CheckConstraint("cardinality(keywords) > 0", name="keywords"),

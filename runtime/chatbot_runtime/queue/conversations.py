@@ -44,7 +44,7 @@ async def get_conversation(conn: AsyncConnection, conversation_id: UUID, *, lock
     query = sa.select(known.id, known.channel_id, known.mode, known.mode_epoch, known.locale, known.greeted_at, known.fallbacks).where(
         known.id == conversation_id
     )
-    row = (await conn.execute(query.with_for_update() if lock else query)).one_or_none()
+    row = (await conn.execute(query.with_for_update(key_share=True) if lock else query)).one_or_none()
     return None if row is None else Conversation(row.id, row.channel_id, Mode(row.mode), *row[3:])
 
 

@@ -183,8 +183,15 @@ def _check(message: Outgoing, key: str | None) -> None:
         raise ValueError("a contact's message is not sent")
     if not message.body.strip() or len(message.body) > TEXT_MAX:
         raise Refused(422, "bad-message", f"the text must have 1 to {TEXT_MAX} characters")
-    if "\0" in message.body or (key is not None and (not 0 < len(key) <= KEY_MAX or "\0" in key)):
-        raise Refused(422, "bad-message", f"a NUL character, or an idempotency key that has not 1 to {KEY_MAX} characters")
+    if not _is_storable(message.body):
+        raise Refused(422, "bad-message", "the text has a character that can't be stored")
+    if key is not None and not (0 < len(key) <= KEY_MAX and _is_storable(key)):
+        raise Refused(422, "bad-message", f"the idempotency key must have 1 to {KEY_MAX} characters")
+
+
+def _is_storable(text: str) -> bool:
+    """Whether PostgreSQL can hold a text: no NUL, and no half of a surrogate pair."""
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 async def _channel_of(conn: AsyncConnection, conversation_id: UUID) -> str:

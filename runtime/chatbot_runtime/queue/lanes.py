@@ -33,7 +33,7 @@ WITH picked AS (
 """
 
 _HEADS = """
-SELECT leased.conversation_id, leased.lease_epoch, o.id, o.message_id, o.state, o.strikes, o.priority, m.body, m.origin,
+SELECT leased.conversation_id, leased.lease_epoch, o.id, o.message_id, o.state, o.attempts, o.strikes, o.priority, m.body, m.origin,
     a.wa_id, a.bsuid
 FROM leased
 LEFT JOIN LATERAL (
@@ -74,7 +74,8 @@ class Head:
         outbox_id: its row.
         message_id: its message.
         state: `queued`, or what an earlier holder left: `sending` (it died in between) or `unknown` (the wait is over).
-        strikes: retryable faults so far.
+        attempts: calls of the provider so far.
+        strikes: those that it answered with a retryable fault.
         body: text.
         origin: who wrote it.
         wa_id: the contact's phone number in digits, if known.
@@ -84,6 +85,7 @@ class Head:
     outbox_id: int
     message_id: UUID
     state: Status
+    attempts: int
     strikes: int
     body: str
     origin: Origin
@@ -116,7 +118,9 @@ async def claim_out(conn: AsyncConnection, channel: str, batch: int, lease_s: fl
         lane = LaneClaim(row.conversation_id, "out", row.lease_epoch)
         head = None
         if row.id is not None:
-            head = Head(row.id, row.message_id, Status(row.state), row.strikes, row.body, Origin(row.origin), row.wa_id, row.bsuid)
+            head = Head(
+                row.id, row.message_id, Status(row.state), row.attempts, row.strikes, row.body, Origin(row.origin), row.wa_id, row.bsuid
+            )
         claims.append(OutClaim(lane, head))
     return claims
 

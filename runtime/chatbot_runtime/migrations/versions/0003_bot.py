@@ -1,5 +1,7 @@
 """What the bot understands and says, with defaults in Spanish and English that a fresh instance can answer with."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -17,6 +19,7 @@ CREATE TABLE bot_intents (
     keywords text[] NOT NULL,
     reply text NOT NULL,
     action text DEFAULT 'reply' NOT NULL,
+    rank smallint DEFAULT 10 NOT NULL,
     enabled boolean DEFAULT true NOT NULL,
     CONSTRAINT pk_bot_intents PRIMARY KEY (name, locale),
     CONSTRAINT ck_bot_intents_action CHECK (action IN ('reply', 'handoff')),
@@ -35,21 +38,21 @@ UPDATE schema_compat SET version = 3;
 
 INTENTS = (
     ("hello", "es", ["hola", "buenas", "buenos días", "buenas tardes", "buenas noches"],
-     "¡Hola! ¿En qué te puedo ayudar? Escribe *menú* para ver las opciones.", "reply"),
+     "¿En qué te puedo ayudar? Escribe *menú* para ver las opciones.", "reply", 30),
     ("hello", "en", ["hello", "hi", "hey", "good morning", "good afternoon", "good evening"],
-     "Hello! How can I help? Write *menu* to see the options.", "reply"),
+     "How can I help? Write *menu* to see the options.", "reply", 30),
     ("menu", "es", ["menú", "opciones", "ayuda", "inicio"],
-     "Puedo ayudarte con:\n• *horario*: cuándo atendemos\n• *agente*: hablar con una persona", "reply"),
+     "Puedo ayudarte con:\n• *horario*: cuándo atendemos\n• *agente*: hablar con una persona", "reply", 10),
     ("menu", "en", ["menu", "options", "help", "start"],
-     "I can help with:\n• *hours*: when we are open\n• *agent*: talk to a person", "reply"),
+     "I can help with:\n• *hours*: when we are open\n• *agent*: talk to a person", "reply", 10),
     ("hours", "es", ["horario", "horarios", "a qué hora abren", "cuándo abren", "están abiertos"],
-     "Atendemos de lunes a viernes, de 9:00 a 18:00.", "reply"),
+     "Atendemos de lunes a viernes, de 9:00 a 18:00.", "reply", 10),
     ("hours", "en", ["hours", "opening hours", "when do you open", "are you open"],
-     "We are open Monday to Friday, 9:00 to 18:00.", "reply"),
-    ("thanks", "es", ["gracias", "muchas gracias", "mil gracias"], "¡Con gusto!", "reply"),
-    ("thanks", "en", ["thanks", "thank you", "thx"], "You are welcome!", "reply"),
-    ("agent", "es", ["agente", "asesor", "humano", "persona", "hablar con una persona", "operador"], "", "handoff"),
-    ("agent", "en", ["agent", "human", "person", "talk to a person", "operator", "representative"], "", "handoff"),
+     "We are open Monday to Friday, 9:00 to 18:00.", "reply", 10),
+    ("thanks", "es", ["gracias", "muchas gracias", "mil gracias"], "¡Con gusto!", "reply", 20),
+    ("thanks", "en", ["thanks", "thank you", "thx"], "You are welcome!", "reply", 20),
+    ("agent", "es", ["agente", "asesor", "humano", "persona", "hablar con una persona", "operador"], "", "handoff", 0),
+    ("agent", "en", ["agent", "human", "person", "talk to a person", "operator", "representative"], "", "handoff", 0),
 )  # fmt: skip
 
 TEXTS = (
@@ -71,8 +74,9 @@ UPDATE schema_compat SET version = 2;
 
 def upgrade() -> None:
     run(TABLES)
-    names = ("name", "locale", "keywords", "reply", "action")
-    intents = sa.table("bot_intents", *(sa.column(name, sa.ARRAY(sa.Text()) if name == "keywords" else sa.Text()) for name in names))
+    names = ("name", "locale", "keywords", "reply", "action", "rank")
+    types: dict[str, sa.types.TypeEngine[Any]] = {"keywords": sa.ARRAY(sa.Text()), "rank": sa.SmallInteger()}
+    intents = sa.table("bot_intents", *(sa.column(name, types.get(name, sa.Text())) for name in names))
     op.bulk_insert(intents, [dict(zip(names, row, strict=True)) for row in INTENTS])
     texts = sa.table("bot_texts", sa.column("key"), sa.column("locale"), sa.column("body"))
     op.bulk_insert(texts, [dict(zip(("key", "locale", "body"), row, strict=True)) for row in TEXTS])

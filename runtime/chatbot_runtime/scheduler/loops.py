@@ -1,0 +1,48 @@
+"""The one loop that all endless work of the scheduler runs in: it stops when asked, and waits while the database can't be used."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from chatbot_runtime.errors import DatabaseDown
+from chatbot_runtime.health.board import Status
+from chatbot_runtime.health.monitor import Monitor
+from chatbot_runtime.lifecycle import Lifecycle, first_of
+
+WAIT_S: Final = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Endless work.
+
+    Attributes:
+        name: for logs.
+        step: does what there is to do now and returns how much it was; must be harmless to repeat.
+        idle: waits after a step that had nothing to do.
+    """
+
+    name: str
+    step: Callable[[Lifecycle], Awaitable[int]]
+    idle: Callable[[], Awaitable[object]]
+
+
+async def keep(work: Work, lifecycle: Lifecycle, monitor: Monitor) -> None:
+    """Do work until the process stops. Nothing is done on a schema that does not fit this release."""
+    while not lifecycle.stopping.is_set():
+        if monitor.ready().status is Status.DOWN:
+            await lifecycle.pause(WAIT_S)
+            continue
+        try:
+            done = await work.step(lifecycle)
+        except DatabaseDown as error:
+            log.debug("work_waits", work=work.name, reason=str(error))
+            monitor.nudge()
+            await lifecycle.pause(WAIT_S)
+            continue
+        if not done:
+            await first_of(work.idle(), lifecycle.stopping.wait())  # type: ignore[arg-type]  # an async function's result
