@@ -3,12 +3,13 @@
 `details` by kind; a key is absent where there is nothing to say:
 
 - Deployment, StatefulSet: `template` (fingerprint of our part of the pod template), `replicas`, `replicasManagers`
-  (comma list of other managers that own `spec.replicas`), `revision`.
+  (comma list of other managers that own `spec.replicas`), `revision`, `inputsHash` and `templateHash` (our annotations).
 - PersistentVolumeClaim: `phase`, `volume`, `requested`, `capacity`, `storageClass`, `systemIdentifier`, `resize` (a condition's type).
 - Pod: `owner` (`Kind/name`), `restarts`, `node`, `image`, `imageID`; of an ended one of a Job also `result` and `finishedAt`.
 - Job: `startTime`, `completionTime`; of an ended one also `ended` (the reason of its last condition) and `result` (`pending`, `missing`,
   `unreadable`, `read`), both joined in by the store.
 - Service: `clusterIP`.
+- Secret: `systemIdentifier`.
 - HorizontalPodAutoscaler: `currentReplicas`, `desiredReplicas`.
 """
 
@@ -16,7 +17,13 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
-from chatbot_operator.constants import ANNOTATION_SYSTEM_IDENTIFIER, LABEL_INSTANCE, LABEL_INSTANCE_UID
+from chatbot_operator.constants import (
+    ANNOTATION_INPUTS_HASH,
+    ANNOTATION_SYSTEM_IDENTIFIER,
+    ANNOTATION_TEMPLATE_HASH,
+    LABEL_INSTANCE,
+    LABEL_INSTANCE_UID,
+)
 from chatbot_operator.kube.health import is_true, observe_health, short
 from chatbot_operator.model.fingerprint import fingerprint, other_managers, project_owned, template_fingerprint
 from chatbot_operator.model.objects import ChildState, Health, ObjectKey
@@ -98,7 +105,17 @@ def _workload(live: Live) -> dict[str, str]:
         "replicas": str(live.get("spec", {}).get("replicas", "")),
         "replicasManagers": ",".join(other_managers(live, ("spec", "replicas"))),
         "revision": str(live.get("status", {}).get("updateRevision", "")),
+        "inputsHash": _annotation(live, ANNOTATION_INPUTS_HASH),
+        "templateHash": _annotation(live, ANNOTATION_TEMPLATE_HASH),
     }
+
+
+def _annotation(live: Live, name: str) -> str:
+    return str((live["metadata"].get("annotations") or {}).get(name, ""))
+
+
+def _secret(live: Live) -> dict[str, str]:
+    return {"systemIdentifier": _annotation(live, ANNOTATION_SYSTEM_IDENTIFIER)}
 
 
 def _claim(live: Live) -> dict[str, str]:
@@ -149,5 +166,6 @@ _BY_KIND: Final = {
     "Pod": _pod,
     "Job": _job,
     "Service": _service,
+    "Secret": _secret,
     "HorizontalPodAutoscaler": _autoscaler,
 }
