@@ -43,3 +43,5 @@ class Plan:
     stages: tuple[Stage, ...]
     references: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Referenced Secrets: name -> keys that must exist."""
+    untouched: frozenset[str] = frozenset()
+    """Components that are held: their objects are neither made nor changed nor pruned."""

@@ -1,6 +1,6 @@
 """What the machines want of each component. `desired` reads these and never `spec.release`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,27 +15,39 @@ class ReleaseTarget:
 
 @dataclass(frozen=True, slots=True)
 class ComponentTarget:
-    """What one component shall run. `replicas` None leaves the number to a HorizontalPodAutoscaler.
+    """What one component shall run.
 
-    `hold` keeps the component from being created or changed; `hold_reason` says why.
+    `replicas` None leaves the number to a HorizontalPodAutoscaler. `hold` keeps the component as it is: nothing of it is made, changed or
+    removed; `hold_reason` says why. A component of the chatbot's own image without a `release` is held too.
     """
 
-    release: ReleaseTarget | None
-    replicas: int | None
+    replicas: int | None = 1
+    release: ReleaseTarget | None = None
     hold: bool = False
     hold_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
+class JobTarget:
+    """One Job to have: `key` (10 hex digits, what it is for) and `attempt` (from 1) make its name."""
+
+    key: str
+    attempt: int
+    release: ReleaseTarget | None = None
+    expected_identifier: str = ""
+    """bootstrap: system identifier that must be found on the volume; empty where a new database may be made."""
+
+
+@dataclass(frozen=True, slots=True)
 class Targets:
-    """Targets of all components, and whether the migration Job of the release must have run."""
+    """Targets of all components, and the Jobs that must exist now."""
 
     postgres: ComponentTarget
     redis: ComponentTarget
-    migrate: ComponentTarget
     app: ComponentTarget
     scheduler: ComponentTarget
     worker_web: ComponentTarget
-    pod_template_version: str = ""
-    """Operator version whose pod templates are applied; another than the running one is PendingOperatorUpdate."""
-    notes: tuple[str, ...] = field(default=())
+    bootstrap: JobTarget | None = None
+    migrate: JobTarget | None = None
+    volume_hold: bool = False
+    """The database's claim is neither made nor changed, because data may be lost."""

@@ -1,0 +1,37 @@
+"""What rendering may know: the spec, the targets that machines set, and a few observed facts. Nothing else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec
+from chatbot_operator.model.snapshot import OperatorFacts, SecretFacts
+from chatbot_operator.model.targets import Targets
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Facts about live objects that a manifest must respect.
+
+    `claim_sizes` maps a claim to what it already requests, because a claim can't shrink. `app_replicas` is the live number of the app's
+    Deployment (None when it does not exist), `app_replicas_foreign` whether another manager, the autoscaler, owns that number.
+    """
+
+    claim_sizes: Mapping[str, str] = field(default_factory=dict)
+    app_replicas: int | None = None
+    app_replicas_foreign: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Input of all renderers. `volume_generation` is N of the claim, `system_identifier` empty until the database is known."""
+
+    namespace: str
+    name: str
+    uid: str
+    spec: ChatbotInstanceSpec
+    targets: Targets
+    operator: OperatorFacts
+    secrets: Mapping[str, SecretFacts | None] = field(default_factory=dict)
+    observed: Observed = Observed()
+    volume_generation: int = 1
+    system_identifier: str = ""
