@@ -155,8 +155,9 @@ def start_fixture(runtime_env: dict[str, str]) -> Iterator[Callable[..., Runtime
     def start(role: str, **env: str) -> RuntimeProcess:
         merged = {**runtime_env, **env}
         secrets = (*SECRETS, merged["DATABASE_PASSWORD"], merged["REDIS_PASSWORD"])
-        process = RuntimeProcess(role, merged, secrets=secrets).start()
-        started.append(process)
+        process = RuntimeProcess(role, merged, secrets=secrets)
+        process.port = int(env.get("PORT", process.port))
+        started.append(process.start())
         return process
 
     yield start
