@@ -19,6 +19,10 @@ class Credentials:
     def __init__(self) -> None:
         self._configuration = Configuration()
         self._tls: ssl.SSLContext | None = None
+        named = os.environ.get("KUBECONFIG", "")
+        inside = "KUBERNETES_SERVICE_HOST" in os.environ
+        self._file = named or ("" if inside else str(Path.home() / ".kube" / "config"))
+        """Kubeconfig, or empty for the pod's service account."""
 
     @classmethod
     async def load(cls) -> "Credentials":
@@ -38,11 +42,9 @@ class Credentials:
             ConfigError: The files are missing or unusable.
         """
         configuration = Configuration()
-        kubeconfig = os.environ.get("KUBECONFIG", "")
         try:
-            if kubeconfig or "KUBERNETES_SERVICE_HOST" not in os.environ:
-                path = kubeconfig or str(Path.home() / ".kube" / "config")
-                await load_kube_config(config_file=path, client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
+            if self._file:
+                await load_kube_config(config_file=self._file, client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
             else:
                 load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
             tls = _tls_of(configuration)

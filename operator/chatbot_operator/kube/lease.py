@@ -15,8 +15,8 @@ from chatbot_operator.kube.kinds import LEASE
 from chatbot_operator.kube.tenancy import Record, Tenancy
 from chatbot_operator.model.objects import ObjectKey
 
-RETRIES_PER_LEASE: Final = 12
-"""Tries to take or renew a Lease that failed are repeated after a twelfth of its duration."""
+LONGEST_PAUSE: Final = 1.0
+"""Seconds after which a failed try to take or renew is repeated, or a twelfth of the Lease if that is less."""
 
 _log = structlog.get_logger(__name__)
 
@@ -39,6 +39,7 @@ class LeaderElector:
         self._clock = clock
         self._key = ObjectKey(LEASE.kind, namespace, name)
         self._tenancy = Tenancy(identity, seconds)
+        self._pause = min(LONGEST_PAUSE, seconds / 12)
         self._seen = asyncio.Event()
         self.last_seen = clock.monotonic()
         """Monotonic seconds at which the watch last delivered the Lease: with a leader alive that is the heartbeat of watches."""
@@ -92,17 +93,28 @@ class LeaderElector:
 
     async def release(self) -> None:
         """Stop acting and hand the Lease over at once; a failure only makes the standby wait."""
-        held = self._tenancy.record
         self._tenancy.step_down()
-        if held is None or held.holder != self._tenancy.identity:
-            return
-        patch = {"metadata": {"resourceVersion": held.version}, "spec": {"holderIdentity": ""}}
         try:
-            await self._client.merge_patch(self._key, patch, seconds=self._tenancy.seconds)
+            if await self._hand_over():
+                _log.info("lease.released", lease=str(self._key))
         except KubeError as error:
             _log.warning("lease.release_failed", lease=str(self._key), reason=error.reason)
-        else:
-            _log.info("lease.released", lease=str(self._key))
+
+    async def _hand_over(self) -> bool:
+        """Take ourselves out of the Lease; return False when we are not in it."""
+        for attempt in (1, 2):
+            held = self._tenancy.record
+            if held is None or held.holder != self._tenancy.identity:
+                return False
+            patch = {"metadata": {"resourceVersion": held.version}, "spec": {"holderIdentity": ""}}
+            try:
+                await self._client.merge_patch(self._key, patch, seconds=self._tenancy.seconds)
+                return True
+            except Conflict:
+                if attempt == 2:
+                    raise
+                await self._look()  # a renewal was under way when we were stopped
+        return False
 
     def see(self, live: Mapping[str, Any]) -> None:
         """Take in the Lease as the watch delivered it."""
@@ -120,7 +132,7 @@ class LeaderElector:
                 _log.warning("lease.write_failed", lease=str(self._key), reason=error.reason, error=str(error))
             with contextlib.suppress(KubeError):
                 await self._look()
-            await asyncio.sleep(self._tenancy.seconds / RETRIES_PER_LEASE)
+            await asyncio.sleep(self._pause)
             return False
         return True
 
@@ -164,7 +176,6 @@ class LeaderElector:
     async def watch(self) -> None:
         """Follow the Lease until cancelled: the standby sees renewals and releases, the leader sees another holder."""
         fields = f"metadata.name={self._key.name}"
-        pause = self._tenancy.seconds / RETRIES_PER_LEASE
         silence = max(15.0, 3 * self._tenancy.seconds)
         while True:
             try:
@@ -183,7 +194,7 @@ class LeaderElector:
                 pass
             except KubeError as error:
                 _log.debug("lease.watch_failed", lease=str(self._key), reason=error.reason)
-            await asyncio.sleep(pause)
+            await asyncio.sleep(self._pause)
 
 
 @contextlib.asynccontextmanager
@@ -193,8 +204,7 @@ async def _watching(elector: LeaderElector) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _micro(moment: datetime) -> str:

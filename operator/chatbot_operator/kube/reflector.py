@@ -13,7 +13,7 @@ from chatbot_operator.errors import NotFound
 from chatbot_operator.kube.client import SILENCE_SECONDS, WATCH_SECONDS, KubeClient
 from chatbot_operator.kube.kinds import CHILD_KINDS, JOB, POD, SECRET
 from chatbot_operator.kube.project import key_of_live
-from chatbot_operator.kube.store import OnChange, Store, is_newer
+from chatbot_operator.kube.store import OnChange, Store, version_number
 from chatbot_operator.kube.stream import Stream
 from chatbot_operator.model.objects import ChildState, ObjectKey
 from chatbot_operator.model.snapshot import SecretFacts
@@ -134,19 +134,16 @@ class _Sink:
         self._kind = kind
         self._namespace = namespace
 
-    async def put(self, live: Live) -> None:
-        self._store.put(live)
+    async def put(self, live: Live, asof: float = -1) -> None:
+        self._store.put(live, asof)
 
     async def remove(self, live: Live) -> None:
         self._store.remove(live)
 
-    async def listed(self, seen: set[ObjectKey], version: str, since: float) -> None:
-        self._store.sweep(self._kind, self._namespace, seen, version)
+    async def listed(self, seen: set[ObjectKey], asof: float, since: float) -> None:
+        self._store.sweep(self._kind, self._namespace, seen, asof)
         if self._kind == POD.kind:
             self._store.pods_current(self._namespace, since)
-
-    async def reset(self) -> None:
-        self._store.clear(self._kind, self._namespace)
 
     async def marked(self) -> None:
         if self._kind == POD.kind:
@@ -170,18 +167,18 @@ class _SecretHashes:
         found = self._known.get(ObjectKey(SECRET.kind, namespace, name))
         return found[2] if found is not None and instance_uid and found[0] == instance_uid else None
 
-    def learn(self, live: Live) -> None:
+    def learn(self, live: Live, asof: float = -1) -> None:
         """Hash a Secret that came with its values, then drop them."""
         labels = live["metadata"].get("labels") or {}
         version = live["metadata"]["resourceVersion"]
         key = key_of_live(live)
         old = self._known.get(key)
-        if old is not None and is_newer(old[1], version):
+        if old is not None and asof < version_number(old[1]) > version_number(version):
             return
         uid = labels.get(LABEL_INSTANCE_UID, "")
         facts = hash_secret(live, uid)
         self._known[key] = (uid, version, facts)
-        self._store.put(live)
+        self._store.put(live, asof)
         if old is not None and old[2] != facts:
             self._on_change(key.namespace, labels.get(LABEL_INSTANCE, ""))
 
@@ -215,9 +212,9 @@ class _SecretSink:
         self._store = store
         self._namespace = namespace
 
-    async def put(self, live: Live) -> None:
+    async def put(self, live: Live, asof: float = -1) -> None:
         if "type" in live:
-            self._hashes.learn(live)
+            self._hashes.learn(live, asof)
         else:
             await self._hashes.refresh(live)
             self._store.put(live)
@@ -226,12 +223,8 @@ class _SecretSink:
         self._store.remove(live)
         self._hashes.forget(key_of_live(live))
 
-    async def listed(self, seen: set[ObjectKey], version: str, since: float) -> None:
-        self._store.sweep(SECRET.kind, self._namespace, seen, version)
-        self._hashes.keep_only(self._namespace)
-
-    async def reset(self) -> None:
-        self._store.clear(SECRET.kind, self._namespace)
+    async def listed(self, seen: set[ObjectKey], asof: float, since: float) -> None:
+        self._store.sweep(SECRET.kind, self._namespace, seen, asof)
         self._hashes.keep_only(self._namespace)
 
     async def marked(self) -> None:

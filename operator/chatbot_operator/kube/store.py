@@ -41,14 +41,6 @@ class Store:
         """Return whether the object is a child of any instance."""
         return any(key in group for (namespace, _), group in self._instances.items() if namespace == key.namespace)
 
-    def clear(self, kind: str, namespace: str) -> None:
-        """Take out all objects of a kind in a namespace (empty: in all) without telling anyone: the history of the server went back."""
-        self._tombstones = {key: value for key, value in self._tombstones.items() if key.kind != kind}
-        for (where, _), group in self._instances.items():
-            if not namespace or where == namespace:
-                for key in [key for key in group if key.kind == kind]:
-                    del group[key]
-
     def find(self, key: ObjectKey, instance: str) -> ChildState | None:
         """Return one child of an instance."""
         return self._instances.get((key.namespace, instance), {}).get(key)
@@ -57,20 +49,27 @@ class Store:
         """Return the number of children of all instances."""
         return sum(len(group) for group in self._instances.values())
 
-    def put(self, live: Live) -> None:
-        """Take in a live object from a list, a watch or the answer to a write."""
+    def put(self, live: Live, asof: float = -1) -> None:
+        """Take in a live object from a list, a watch or the answer to a write.
+
+        Args:
+            live: The object.
+            asof: From a list: its resourceVersion as a number. The list wins over whatever is not newer than that, even if the object in
+                it is older: then the server's history was replaced.
+        """
         child = self._projector.project(live)
         key = child.key
         if key.kind == "Pod":
             child = _with_pod_result(child, live)
+        version = version_number(child.resource_version)
         buried = self._tombstones.get(key)
-        if buried is not None and buried[0] >= _version(child.resource_version):
+        if buried is not None and asof < buried[0] >= version:
             return
         group = self._instances.get((key.namespace, child.instance))
         old = group.get(key) if group is not None else None
         if old is None:
             self._forget_elsewhere(key, child.instance)
-        elif _version(old.resource_version) >= _version(child.resource_version):
+        elif asof < version_number(old.resource_version) >= version:
             return
         if key.kind == "Job":
             child = self._join(child, old)
@@ -81,28 +80,27 @@ class Store:
     def remove(self, live: Live) -> None:
         """Take out an object that was deleted; the event carries the version of the deletion."""
         key = key_of_live(live)
-        version = _version(live["metadata"]["resourceVersion"])
+        version = version_number(live["metadata"]["resourceVersion"])
         self._bury(key, version)
         for (namespace, instance), group in list(self._instances.items()):
             old = group.get(key) if namespace == key.namespace else None
-            if old is not None and _version(old.resource_version) <= version:
+            if old is not None and version_number(old.resource_version) <= version:
                 self._drop(instance, old)
 
-    def sweep(self, kind: str, namespace: str, seen: set[ObjectKey], version: str) -> None:
+    def sweep(self, kind: str, namespace: str, seen: set[ObjectKey], asof: float) -> None:
         """Take out what a finished list did not contain.
 
         Args:
             kind: Kind of the list.
             namespace: Namespace of the list, empty for all.
             seen: Keys that it contained.
-            version: Its resourceVersion; objects newer than that stay.
+            asof: Its resourceVersion as a number; objects newer than that stay.
         """
-        listed = _version(version)
         for (where, instance), group in list(self._instances.items()):
             if namespace and where != namespace:
                 continue
             for key, old in list(group.items()):
-                if key.kind == kind and key not in seen and _version(old.resource_version) <= listed:
+                if key.kind == kind and key not in seen and version_number(old.resource_version) <= asof:
                     self._drop(instance, old)
 
     def pods_current(self, namespace: str, since: float) -> None:
@@ -195,11 +193,6 @@ def _unreadable(job: ChildState, why: str) -> Health:
     return Health(ready=False, reason=ResultUnreadable.reason, message=message, terminal=True)
 
 
-def is_newer(version: str, other: str) -> bool:
-    """Return whether the first resourceVersion is newer than the other."""
-    return _version(version) > _version(other)
-
-
-def _version(text: str) -> int:
+def version_number(text: str) -> int:
     """Return a resourceVersion as a number: since Kubernetes 1.35 versions of one resource type may be compared."""
     return int(text) if text.isdigit() else 0

@@ -1,6 +1,7 @@
 """One list and watch: keeps a sink equal to what the API server holds, through 410, restarts, silence and lost connections."""
 
 import asyncio
+import math
 import random
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
@@ -12,7 +13,7 @@ from chatbot_operator.constants import LABEL_INSTANCE
 from chatbot_operator.errors import Gone, KubeError, Throttled
 from chatbot_operator.kube.client import SILENCE_SECONDS, WATCH_SECONDS, KubeClient
 from chatbot_operator.kube.project import key_of_live
-from chatbot_operator.kube.store import is_newer
+from chatbot_operator.kube.store import version_number
 from chatbot_operator.model.objects import ObjectKey
 
 Live = Mapping[str, Any]
@@ -28,17 +29,14 @@ _log = structlog.get_logger(__name__)
 class Sink(Protocol):
     """Where a stream delivers."""
 
-    async def put(self, live: Live) -> None:
-        """Take in an object as it is now. A KubeError makes the stream deliver it again later."""
+    async def put(self, live: Live, asof: float = -1) -> None:
+        """Take in an object, from a list of version `asof` or from the watch. A KubeError makes the stream deliver it again later."""
 
     async def remove(self, live: Live) -> None:
         """Take out a deleted object."""
 
-    async def listed(self, seen: set[ObjectKey], version: str, since: float) -> None:
-        """Learn that a list that began at `since` (monotonic seconds) is complete."""
-
-    async def reset(self) -> None:
-        """Forget everything: the server's history went back (its store was restored), so versions can't be compared."""
+    async def listed(self, seen: set[ObjectKey], asof: float, since: float) -> None:
+        """Learn that a list of version `asof` that began at `since` (monotonic seconds) is complete."""
 
     async def marked(self) -> None:
         """Learn that the watch is up to date (a bookmark came)."""
@@ -77,8 +75,12 @@ class Stream:
         """Monotonic seconds of the last list page or line of the watch."""
 
     async def run(self) -> None:
-        """List and watch until cancelled."""
-        delay = FIRST_DELAY
+        """List and watch until cancelled.
+
+        A watch that breaks is resumed where it was. When that fails too, the server was away, and it may come back with a
+        restored store: then only a list is the truth.
+        """
+        delay, failures = FIRST_DELAY, 0
         while True:
             began = self._clock.monotonic()
             try:
@@ -86,14 +88,18 @@ class Stream:
                     await self._list()
                 await self._watch()
                 wait = 0.0 if self._clock.monotonic() - began >= HEALTHY_SECONDS else delay
+                failures = 0
             except Gone:
                 self._version = ""
                 wait = delay
             except KubeError as error:
                 self._complain(error)
+                failures += 1
+                if failures > 1:
+                    self._version = ""
                 wait = max(delay, error.retry_after) if isinstance(error, Throttled) else delay
             if self._clock.monotonic() - began >= HEALTHY_SECONDS:
-                delay = FIRST_DELAY
+                delay, failures = FIRST_DELAY, min(failures, 1)
             if wait:
                 await asyncio.sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311 jitter against herds, not a secret
                 delay = min(delay * 2, LAST_DELAY)
@@ -102,20 +108,26 @@ class Stream:
         """Replace everything by a consistent list. Secrets are listed with their values, which the sink hashes at once."""
         since = self._clock.monotonic()
         seen: set[ObjectKey] = set()
-        version = ""
+        version, asof = "", -1.0
         async for page in self._client.list_pages(self._kind, self._namespace, selector=LABEL_INSTANCE):
             self._touch()
-            if not version and is_newer(self._newest, page.resource_version):
-                _log.warning("watch.history_went_back", kind=self._kind, namespace=self._namespace)
-                await self._sink.reset()
+            if not version:
+                asof = self._validity(page.resource_version)
             for item in page.items:
-                await self._sink.put(item)
+                await self._sink.put(item, asof)
                 seen.add(key_of_live(item))
             version = page.resource_version
             await asyncio.sleep(0)
-        await self._sink.listed(seen, version, since)
+        await self._sink.listed(seen, asof, since)
         self._version = self._newest = version
         self.synced.set()
+
+    def _validity(self, version: str) -> float:
+        """Return up to which version a list is the truth: for ever, if the server's history went back (its store was restored)."""
+        if version_number(version) >= version_number(self._newest):
+            return version_number(version)
+        _log.warning("watch.history_went_back", kind=self._kind, namespace=self._namespace)
+        return math.inf
 
     async def _watch(self) -> None:
         events = self._client.watch(
@@ -130,7 +142,7 @@ class Stream:
         async for event in events:
             self._touch()
             version = event.object["metadata"]["resourceVersion"]
-            if is_newer(self._version, version):
+            if version_number(version) < version_number(self._version):
                 raise Gone("the server's history went back", status=410, target=f"{self._kind} watch")
             if event.type == "BOOKMARK":
                 await self._sink.marked()

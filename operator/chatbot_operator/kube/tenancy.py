@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from chatbot_operator.kube.store import is_newer
+from chatbot_operator.kube.store import version_number
 
 LONGEST_MARGIN: Final = 2.0
 """Seconds between the last moment the old leader may change things and the first moment another may take over."""
@@ -56,7 +56,7 @@ class Tenancy:
             now: Monotonic seconds.
             read: It was read just now. A watch instead may deliver late what our own write has replaced, so older versions are dropped.
         """
-        if not read and self.record is not None and is_newer(self.record.version, record.version):
+        if not read and self.record is not None and version_number(self.record.version) > version_number(record.version):
             return
         if self.record is None or self.record.version != record.version:
             self.record = record
