@@ -29,6 +29,7 @@ class Box:
     root: Path
     port: int = field(default_factory=_free_port)
     process: subprocess.Popen[bytes] | None = None
+    expected: str = ""
 
     @property
     def layout(self) -> Layout:
@@ -40,6 +41,7 @@ class Box:
             "PATH": f"{postgres_bin()}:/usr/bin:/bin", "PYTHONPATH": str(self.root / "code"), "LANG": "C.UTF-8",
             "PGDATA": str(self.root / "volume/pgdata"), "SECRETS_DIR": str(self.root / "secrets"), "SOCKET_DIR": str(self.root / "sockets"),
             "TERMINATION_LOG": str(self.root / "termination-log"), "PGPORT": str(self.port),
+            "EXPECTED_SYSTEM_IDENTIFIER": self.expected,
         }  # fmt: skip
 
     def start(self, command: str) -> subprocess.Popen[bytes]:
@@ -141,6 +143,21 @@ def test_bootstrap_refuses_a_directory_with_foreign_files(box: Box) -> None:
     assert (code, result["outcome"], result["reason"]) == (1, "Failed", "DirectoryNotEmpty")
     assert "systemIdentifier" not in result
     assert [path.name for path in foreign.parent.iterdir()] == ["photo.jpg"]
+
+
+def test_bootstrap_that_must_find_a_database_makes_none(box: Box) -> None:
+    box.expected = "7000000000000000000"
+    code, result = box.bootstrap()
+    assert (code, result["outcome"], result["reason"]) == (1, "Failed", "DatabaseMissing")
+    assert not (box.root / "volume/pgdata").exists()
+    box.expected = ""
+    made = box.bootstrap()[1]["systemIdentifier"]
+    box.expected = "7000000000000000000"
+    code, result = box.bootstrap()
+    assert (code, result["reason"], result["systemIdentifier"]) == (1, "WrongDatabase", made)
+    box.expected = made
+    code, result = box.bootstrap()
+    assert (code, result["reason"], result["systemIdentifier"]) == (0, "AlreadyInitialized", made)
 
 
 @pytest.mark.parametrize("text", ["", "\n", "contraseña"])

@@ -19,7 +19,13 @@ def run(layout: Layout) -> int:
     try:
         with layout.locked():
             reason, message = _ensure_cluster(layout)
-            result = _result("Succeeded", reason, message) | {"systemIdentifier": layout.system_identifier()}
+            found = layout.system_identifier()
+        wanted = layout.expected_identifier
+        if wanted in ("", found):
+            result = _result("Succeeded", reason, message)
+        else:
+            result = _result("Failed", "WrongDatabase", f"{layout.pgdata} holds the database {found}, not {wanted}")
+        result |= {"systemIdentifier": found}
     except Refused as refused:
         result = _result("Failed", refused.reason, str(refused))
     sys.stdout.write(json.dumps(result) + "\n")
@@ -33,6 +39,8 @@ def _ensure_cluster(layout: Layout) -> tuple[str, str]:
         return "AlreadyInitialized", f"{layout.pgdata} holds a cluster"
     if layout.pgdata.exists() and any(layout.pgdata.iterdir()):
         raise Refused(f"{layout.pgdata} holds files but no cluster; nothing was changed", "DirectoryNotEmpty")
+    if layout.expected_identifier:
+        raise Refused(f"{layout.pgdata} is empty, but must hold the database {layout.expected_identifier}", "DatabaseMissing")
     unfinished = layout.pgdata.with_name(layout.pgdata.name + ".new")
     if unfinished.exists():
         shutil.rmtree(unfinished)

@@ -37,6 +37,8 @@ class Layout:
     """`TERMINATION_LOG`: receives the Job result."""
     port: int = 5432
     """`PGPORT`."""
+    expected_identifier: str = ""
+    """`EXPECTED_SYSTEM_IDENTIFIER`: bootstrap must find this very cluster and may not make one; empty where a new one may be made."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> "Layout":
@@ -60,6 +62,7 @@ class Layout:
             sockets=Path(env.get("SOCKET_DIR", default.sockets)),
             termination_log=Path(env.get("TERMINATION_LOG", default.termination_log)),
             port=int(port),
+            expected_identifier=env.get("EXPECTED_SYSTEM_IDENTIFIER", ""),
         )
 
     @property
