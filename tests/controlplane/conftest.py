@@ -10,11 +10,13 @@ from tests.support.fixtures import (  # noqa: F401 - fixtures and hooks are foun
     audit,
     cluster,
     crds,
+    fault_proxy,
     namespace,
     operator_account,
     operator_logs,
     pytest_runtest_makereport,
     start_operator,
+    through_proxy,
 )
 
 _HERE = Path(__file__).parent

@@ -42,10 +42,14 @@ class Cluster:
 
     def account_kubeconfig(self, namespace: str, account: str, file: Path, seconds: int = 6 * 3600) -> Path:
         """Write a kubeconfig with a fresh token of a ServiceAccount."""
-        api = Api(self.admin)
+        return write_token(file, self.server, self.ca_file, self.account_token(namespace, account, seconds), namespace)
+
+    def account_token(self, namespace: str, account: str, seconds: int = 6 * 3600) -> str:
+        """Get a fresh token of a ServiceAccount; the API server gives none for less than 600 seconds."""
         request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": seconds}}
-        answer = api.create(f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token", request)
-        return write_token(file, self.server, self.ca_file, answer["status"]["token"], namespace)
+        answer = Api(self.admin).create(f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token", request)
+        token: str = answer["status"]["token"]
+        return token
 
 
 def run_testbed(settings: Settings, *arguments: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:

@@ -3,6 +3,8 @@
 It terminates TLS with a certificate of its own and passes the caller's bearer token on, so that RBAC and the audit log see
 the operator itself. Faults: a callback before or after the k-th mutating request (to kill the caller there), silence on
 watches, no connections at all, and refused tokens. Method after Sieve (OSDI'22): intermediate, stale and unobserved state.
+
+It serves from a thread of its own, so that a test which waits without asyncio does not stop it. Faults may be changed from any thread.
 """
 
 import asyncio
@@ -11,7 +13,8 @@ import datetime
 import ipaddress
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,9 +26,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 MUTATING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_HOP_HEADERS = frozenset({"host", "connection", "keep-alive", "transfer-encoding", "content-length", "accept-encoding", "upgrade"})
+_HOP_HEADERS = frozenset({"host", "connection", "keep-alive", "transfer-encoding", "content-length", "upgrade"})
+_NOTICE_SECONDS = 0.05
+"""How soon an open stream notices a changed fault."""
 
 Hook = Callable[[], None]
+_SESSION = web.AppKey("session", aiohttp.ClientSession)
 
 
 @dataclass
@@ -37,8 +43,9 @@ class Faults:
     kill_after: bool = False
     """Call `on_kill` after the API server has answered but before the caller hears of it."""
     on_kill: Hook | None = None
+    """Called in the proxy's thread; it should only send a signal."""
     away: bool = False
-    """Every request fails as if nobody listened."""
+    """Every request fails as if nobody listened, and open streams break."""
     unauthorized: bool = False
     """Every request is answered 401, as with an expired token."""
 
@@ -53,7 +60,7 @@ class FaultProxy:
     faults: Faults = field(default_factory=Faults)
     mutations: list[str] = field(default_factory=list)
     url: str = ""
-    watches_flow: asyncio.Event = field(default_factory=asyncio.Event)
+    watches_flow: threading.Event = field(default_factory=threading.Event)
     """Clear it and watches stay open and silent."""
 
     def __post_init__(self) -> None:
@@ -64,28 +71,50 @@ class FaultProxy:
         """Certificate that signs the proxy's own."""
         return self.directory / "proxy.crt"
 
-    @contextlib.asynccontextmanager
-    async def serve(self) -> AsyncIterator["FaultProxy"]:
+    @contextlib.contextmanager
+    def running(self) -> Iterator["FaultProxy"]:
         """Run the proxy until the block ends."""
         self.directory.mkdir(parents=True, exist_ok=True)
         _write_certificate(self.directory)
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever, name="faultproxy", daemon=True)
+        thread.start()
+        ready, stop = threading.Event(), asyncio.Event()
+        served = asyncio.run_coroutine_threadsafe(self._serve(listener, ready, stop), loop)
+        try:
+            if not ready.wait(10):
+                served.result(0)
+            yield self
+        finally:
+            loop.call_soon_threadsafe(stop.set)
+            served.result(10)
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(10)
+            loop.close()
+
+    @contextlib.asynccontextmanager
+    async def serve(self) -> AsyncIterator["FaultProxy"]:
+        """Do the same for an `async with`."""
+        with self.running():
+            yield self
+
+    async def _serve(self, listener: socket.socket, ready: threading.Event, stop: asyncio.Event) -> None:
         server_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         server_tls.load_cert_chain(self.directory / "proxy.crt", self.directory / "proxy.key")
         client_tls = ssl.create_default_context(cafile=str(self.upstream_ca))
         connector = aiohttp.TCPConnector(ssl=client_tls, limit=0)
-        async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+        async with aiohttp.ClientSession(connector=connector, auto_decompress=False, skip_auto_headers=["Accept-Encoding"]) as session:
             app = web.Application(client_max_size=8 << 20)
-            app["session"] = session
+            app[_SESSION] = session
             app.router.add_route("*", "/{path:.*}", self._handle)
-            runner = web.AppRunner(app, shutdown_timeout=0.2)
+            runner = web.AppRunner(app, shutdown_timeout=0.2, handler_cancellation=True)
             await runner.setup()
-            listener = socket.create_server(("127.0.0.1", 0))
             await web.SockSite(runner, listener, ssl_context=server_tls).start()
-            self.url = f"https://127.0.0.1:{listener.getsockname()[1]}"
-            try:
-                yield self
-            finally:
-                await runner.cleanup()
+            ready.set()
+            await stop.wait()
+            await runner.cleanup()
 
     def reset(self) -> None:
         """Forget counted requests and all faults."""
@@ -110,11 +139,10 @@ class FaultProxy:
         return await self._forward(request, mine)
 
     async def _forward(self, request: web.Request, mine: int) -> web.StreamResponse:
-        session: aiohttp.ClientSession = request.app["session"]
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP_HEADERS}
         body = await request.read()
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
-        async with session.request(
+        async with request.app[_SESSION].request(
             request.method, self.upstream + request.path_qs, headers=headers, data=body or None, timeout=timeout
         ) as upstream:
             if mine and mine == self.faults.kill_at and self.faults.kill_after:
@@ -125,16 +153,29 @@ class FaultProxy:
                 if name.lower() not in _HOP_HEADERS:
                     response.headers[name] = value
             await response.prepare(request)
-            watching = "watch" in request.query
-            async for chunk in upstream.content.iter_any():
-                if watching:
-                    await self.watches_flow.wait()
-                if self.faults.away:
-                    _drop(request)
-                    raise ConnectionResetError
-                await response.write(chunk)
+            await self._stream(request, upstream.content, response)
             await response.write_eof()
             return response
+
+    async def _stream(self, request: web.Request, source: aiohttp.StreamReader, response: web.StreamResponse) -> None:
+        watching = "watch" in request.query
+        held = b""  # silence that begins while a chunk is read holds that chunk back too
+        while True:
+            if self.faults.away:
+                _drop(request)
+                raise ConnectionResetError
+            if watching and not self.watches_flow.is_set():
+                await asyncio.sleep(_NOTICE_SECONDS)
+                continue
+            if held:
+                await response.write(held)
+                held = b""
+            try:
+                held = await asyncio.wait_for(source.readany(), _NOTICE_SECONDS if watching else None)
+            except TimeoutError:
+                continue
+            if not held:
+                return
 
     def _kill(self, request: web.Request) -> None:
         if self.faults.on_kill:

@@ -14,10 +14,12 @@ import pytest
 import yaml
 
 from testbed.api import Api, ApiError
+from testbed.kubeconfig import write_token
 from testbed.tools import binary
 from tests.support import artefacts
 from tests.support.audit import AuditLog
 from tests.support.cluster import ROOT, Cluster, running_cluster
+from tests.support.faultproxy import FaultProxy
 from tests.support.kubeapi import KubeApi, path, path_of
 from tests.support.operatorprocess import OperatorProcess
 
@@ -94,6 +96,20 @@ async def as_operator(operator_account: OperatorAccount) -> AsyncIterator[KubeAp
     """A client with the operator's own rights."""
     async with KubeApi(operator_account.kubeconfig) as api:
         yield api
+
+
+@pytest.fixture
+def fault_proxy(cluster: Cluster, tmp_path: Path) -> Iterator[FaultProxy]:
+    """A proxy that injects faults; give the kubeconfig of `through_proxy` to an operator."""
+    with FaultProxy(cluster.server, cluster.ca_file, tmp_path / "faultproxy").running() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def through_proxy(cluster: Cluster, operator_account: OperatorAccount, fault_proxy: FaultProxy, tmp_path: Path) -> Path:
+    """The operator's kubeconfig, with the fault proxy in between."""
+    token = cluster.account_token(operator_account.namespace, operator_account.name)
+    return write_token(tmp_path / "proxied.kubeconfig", fault_proxy.url, fault_proxy.ca_file, token, operator_account.namespace)
 
 
 @pytest.fixture
