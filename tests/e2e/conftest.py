@@ -1,0 +1,81 @@
+"""Needs a real node: one cluster a session with the operator installed by Helm, and the quickstart chatbot beside a local provider."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from testbed.demo import Demo
+from testbed.progress import Progress
+from tests.support import artefacts
+from tests.support.cluster import Cluster, running_cluster
+from tests.support.fixtures import _FAILED, OPERATOR_USER, pytest_runtest_makereport  # noqa: F401 - a hook is found by its name
+from tests.support.site import Site
+
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what lies in this folder; pods take longer than unit tests."""
+    for item in items:
+        if item.path.is_relative_to(_HERE):
+            item.add_marker(pytest.mark.e2e)
+            item.add_marker(pytest.mark.timeout(900))
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A control plane with a real node (or the one that runs in `TESTBED_DIR`)."""
+    with running_cluster("--node") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def demo(cluster: Cluster) -> Demo:
+    """The steps of the demo, with the images in the node and the operator installed by Helm."""
+    demo = Demo(cluster.settings, Progress())
+    images = demo.load_images()
+    demo.install_operator(images)
+    return demo
+
+
+@pytest.fixture(scope="session")
+def quickstart(cluster: Cluster, demo: Demo) -> Site:
+    """The chatbot of `manifests/samples/quickstart.yaml`, once it has become Ready."""
+    demo.apply_sample()
+    site = Site(cluster, demo.namespace, demo.name)
+    try:
+        site.wait_ready(420)
+    except AssertionError:
+        demo.explain_failure()
+        raise
+    return site
+
+
+@pytest.fixture
+def site(request: pytest.FixtureRequest, quickstart: Site) -> Iterator[Site]:
+    """The quickstart chatbot, Ready at the start of each test; a failed test leaves artefacts."""
+    quickstart.wait_ready()
+    yield quickstart
+    if request.node.stash.get(_FAILED, False):
+        folder = artefacts.folder_of(request.node.nodeid)
+        artefacts.collect(quickstart.cluster, quickstart.namespace, OPERATOR_USER, [], folder)
+        (folder / "operator.log").write_text(
+            quickstart.kubectl("logs", "-n", "chatbot-operator", "deployment/chatbot-operator", "--all-pods", "--tail=400", check=False)
+        )
+
+
+@pytest.fixture
+def namespace(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[str]:
+    """A namespace for another chatbot, with Pod Security `restricted` enforced; its chatbots are deleted with it."""
+    from testbed.api import Api
+    from tests.support.kubeapi import path
+
+    api, name = Api(cluster.admin), f"e2e-{os.getpid()}-{abs(hash(request.node.nodeid)) % 100000}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    api.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    yield name
+    if request.node.stash.get(_FAILED, False):
+        artefacts.collect(cluster, name, OPERATOR_USER, [], artefacts.folder_of(request.node.nodeid))
+    api.delete(path("Namespace", name=name))
