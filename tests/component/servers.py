@@ -90,15 +90,17 @@ class Postgres:
     port: int = field(default_factory=_free_port)
     passwords: dict[str, str] = field(default_factory=lambda: {name: secrets.token_hex(16) for name in ("postgres", OWNER, APP)})
     process: subprocess.Popen[bytes] | None = None
+    fsync: bool = False
+    """Whether commits wait for the disk, as in production; tests don't need it, benchmarks do."""
 
     @classmethod
-    def create(cls) -> "Postgres":
+    def create(cls, *, fsync: bool = False) -> "Postgres":
         """Run initdb, start the server and make the two roles of the contract."""
         root = Path(tempfile.mkdtemp(prefix="chatbot-pg-", dir="/tmp"))
         user = _unprivileged()
         if user:
             shutil.chown(root, user)
-        server = cls(root)
+        server = cls(root, fsync=fsync)
         subprocess.run(
             [postgres_bin() / "initdb", "-D", root / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"],
             check=True, capture_output=True, user=user, cwd=root, timeout=60,
@@ -113,7 +115,8 @@ class Postgres:
         """Start the server and wait until it accepts connections."""
         log = self.root / "log"
         options = {
-            "port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": self.root, "fsync": "off",
+            "port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": self.root,
+            "fsync": "on" if self.fsync else "off",
             "max_connections": 60, "shared_buffers": "64MB", "autovacuum_naptime": "1h", "timezone": "UTC",
         }  # fmt: skip
         with log.open("ab") as stream:
