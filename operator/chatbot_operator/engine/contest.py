@@ -85,7 +85,7 @@ def managers_over(live: Mapping[str, Any], manifest: Manifest) -> tuple[str, ...
     found = set()
     for entry in live.get("metadata", {}).get("managedFields") or ():
         ours = entry.get("manager") == FIELD_MANAGER
-        if not ours and not entry.get("subresource") and _overlaps(entry.get("fieldsV1") or {}, manifest):
+        if not ours and entry.get("subresource") != "status" and _overlaps(entry.get("fieldsV1") or {}, manifest):
             found.add(str(entry.get("manager", "")))
     return tuple(sorted(found))
 

@@ -1,0 +1,141 @@
+"""Wires one operator process together: every part is made here, once, and knows the others only through its constructor."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import kopf
+
+from chatbot_operator.clock import Clock
+from chatbot_operator.config import Config
+from chatbot_operator.desired.references import secret_names
+from chatbot_operator.engine.contest import Contests
+from chatbot_operator.engine.decide import decide
+from chatbot_operator.engine.effects import Executor
+from chatbot_operator.engine.health import ProcessHealth
+from chatbot_operator.engine.passes import Passes
+from chatbot_operator.engine.queue import Priority, WorkQueue
+from chatbot_operator.engine.queue_metrics import WorkqueueMetrics
+from chatbot_operator.engine.relist import Relist
+from chatbot_operator.engine.restarts import RestartSlots
+from chatbot_operator.engine.snapshot import Observer
+from chatbot_operator.engine.store import InstanceKey, InstanceStore
+from chatbot_operator.engine.worker import Workers
+from chatbot_operator.handlers.instances import Inbox, register
+from chatbot_operator.handlers.shell import Shell
+from chatbot_operator.kube.client import KubeClient
+from chatbot_operator.kube.credentials import Credentials
+from chatbot_operator.kube.events import EventRecorder
+from chatbot_operator.kube.lease import LeaderElector
+from chatbot_operator.kube.namespaces import NamespaceReader
+from chatbot_operator.kube.reflector import Reflectors
+from chatbot_operator.kube.secrets import SecretReader
+from chatbot_operator.kube.transport import Transport
+from chatbot_operator.metrics import Metrics
+from chatbot_operator.model.snapshot import OperatorFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The parts of a process that `main` starts and stops."""
+
+    client: KubeClient
+    elector: LeaderElector
+    reflectors: Reflectors
+    store: InstanceStore
+    queue: WorkQueue[InstanceKey]
+    workers: Workers
+    relist: Relist
+    shell: Shell
+
+    def wake_all(self) -> None:
+        """Queue every instance: after this process became the leader, whoever led before may have left work behind."""
+        for key in self.store:
+            found = self.store.get(key)
+            self.queue.forget(key)
+            self.queue.add(key, Priority.LOW if found is not None and found.settled else Priority.HIGH)
+
+
+async def build(config: Config, clock: Clock, metrics: Metrics, health: ProcessHealth, take_signals: Callable[[], None]) -> Context:
+    """Make all parts; nothing is started and no request is made.
+
+    Raises:
+        ConfigError: There are no usable credentials.
+    """
+    credentials = await Credentials.load()
+    client, elector = _connect(config, clock, metrics, health, credentials)
+    store = InstanceStore()
+    queue_metrics = WorkqueueMetrics(metrics, "instances")
+    queue: WorkQueue[InstanceKey] = WorkQueue(clock, queue_metrics)
+    queue_metrics.watch_processing(lambda: queue.processing, clock.monotonic)
+
+    def wake(namespace: str, name: str) -> None:
+        key = InstanceKey(namespace, name)
+        if store.get(key) is not None:
+            queue.add(key)
+
+    reflectors = Reflectors(client, clock, config.namespaces, wake)
+    relist = Relist(client, store, clock, config.namespaces, on_change=queue.add, on_gone=queue.drop)
+    contests = Contests(clock)
+    slots = RestartSlots(store, config.version, config.max_concurrent_restarts)
+    observer = Observer(
+        children=reflectors,
+        secrets=SecretReader(client, clock, reflectors),
+        namespaces=NamespaceReader(client, clock),
+        secret_names=secret_names,
+        contests=contests,
+        slots=slots,
+        operator=OperatorFacts(config.version, config.postgres_image, config.redis_image),
+        clock=clock,
+    )
+    recorder = EventRecorder(client, clock, config.pod_name)
+    executor = Executor(client, recorder, contests, clock, metrics, learn_child=reflectors.learn, learn_instance=store.put)
+
+    def after_pass() -> None:
+        key = slots.next_waiting()
+        if key is not None:
+            queue.add(key)
+
+    workers = Workers(
+        queue,
+        Passes(store, observer, decide, executor, client, clock, metrics),
+        lambda: elector.is_leader() and reflectors.synced(),
+        clock,
+        metrics,
+        count=config.max_concurrent_passes,
+        resync_seconds=config.resync_seconds,
+        after_pass=after_pass,
+    )
+    registry = kopf.OperatorRegistry()
+    register(registry, Inbox(store, queue, relist.watch_told))
+    shell = Shell(registry, credentials, config.namespaces, take_signals)
+    health.watches_heard_at = lambda: max(reflectors.last_activity(), elector.last_seen)
+    health.watch_missed_at = lambda: relist.missed_at
+    metrics.observe_watch(health.watch_age)
+    metrics.instances.set_function(lambda: len(store))
+    metrics.is_leader.set_function(lambda: float(elector.is_leader()))
+    metrics.build_info.labels(config.version).set(1)
+    return Context(client, elector, reflectors, store, queue, workers, relist, shell)
+
+
+def _connect(
+    config: Config, clock: Clock, metrics: Metrics, health: ProcessHealth, credentials: Credentials
+) -> tuple[KubeClient, LeaderElector]:
+    """Return the client, every mutation of which the elector must allow, and the elector, which writes through its connections."""
+
+    def observe(verb: str, code: int) -> None:
+        metrics.count_request(verb, code)
+        health.answered(verb, code)
+
+    def guard() -> None:
+        elector.guard()
+
+    client = KubeClient(Transport(credentials, observe), guard)
+    elector = LeaderElector(
+        client,
+        clock,
+        namespace=config.lease_namespace,
+        name=config.lease_name,
+        identity=config.identity,
+        seconds=config.lease_seconds,
+    )
+    return client, elector

@@ -1,0 +1,92 @@
+"""What the watch lost is found by a list: vanished instances leave the store, missed changes enter it."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from chatbot_operator.engine.relist import Relist
+from chatbot_operator.engine.store import InstanceKey, InstanceStore
+from chatbot_operator.model.objects import key_of
+from tests.unit.operator.engine.fakes import NAME, NAMESPACE, FakeApi, FakeClock, live_instance
+
+KEY = InstanceKey(NAMESPACE, NAME)
+
+
+@dataclass
+class Page:
+    items: list[dict[str, Any]]
+
+
+class ListingApi(FakeApi):
+    async def list_pages(self, kind: str, namespace: str = "", *, metadata_only: bool = False) -> AsyncIterator[Page]:
+        assert metadata_only
+        self.requests.append(f"list {kind}")
+        yield Page([live for key, live in self.objects.items() if key.kind == kind and namespace in ("", key.namespace)])
+
+
+class World:
+    def __init__(self) -> None:
+        self.api, self.store, self.clock = ListingApi(), InstanceStore(), FakeClock()
+        self.changed: list[InstanceKey] = []
+        self.gone: list[InstanceKey] = []
+        self.relist = Relist(self.api, self.store, self.clock, (), on_change=self.changed.append, on_gone=self.gone.append, grace=0.0)
+
+    def both(self, live: dict[str, Any]) -> None:
+        self.api.put(live)
+        self.store.put(live)
+
+
+async def test_equal_worlds_cost_one_list() -> None:
+    world = World()
+    world.both(live_instance("10"))
+    await world.relist.compare()
+    assert world.api.requests == ["list ChatbotInstance"]
+    assert world.relist.missed_at is None
+
+
+async def test_an_instance_that_vanished_unseen_leaves_the_store() -> None:
+    world = World()
+    world.store.put(live_instance("10"))
+    await world.relist.compare()
+    assert world.store.get(KEY) is None
+    assert world.gone == [KEY]
+    assert world.relist.missed_at == world.clock.seconds
+
+
+async def test_a_missed_change_and_a_missed_creation_wake_the_instance() -> None:
+    world = World()
+    world.store.put(live_instance("10"))
+    world.api.put(live_instance("11", metadata={"generation": 2}))
+    world.api.put(live_instance("12", metadata={"name": "new", "uid": "uid-new"}))
+    await world.relist.compare()
+    assert sorted(world.changed) == [InstanceKey(NAMESPACE, "new"), KEY]
+
+
+async def test_an_event_that_was_only_under_way_is_no_miss() -> None:
+    world = World()
+    world.api.put(live_instance("11"))
+    world.relist._differs = lambda *_: world.store.put(live_instance("11")) and False  # type: ignore[method-assign,func-returns-value]
+    await world.relist.compare()
+    assert world.changed == []
+    assert world.relist.missed_at is None
+
+
+async def test_a_watch_that_tells_again_is_not_deaf() -> None:
+    world = World()
+    world.store.put(live_instance("10"))
+    await world.relist.compare()
+    world.relist.watch_told()
+    assert world.relist.missed_at is None
+
+
+async def test_an_instance_created_while_the_list_ran_is_kept() -> None:
+    world = World()
+
+    async def pages(*_: Any, **__: Any) -> AsyncIterator[Page]:
+        world.store.put(live_instance("10"))
+        world.api.objects[key_of(live_instance())] = live_instance("10")
+        yield Page([])
+
+    world.api.list_pages = pages  # type: ignore[method-assign,assignment]
+    await world.relist.compare()
+    assert world.store.get(KEY) is not None
