@@ -73,6 +73,16 @@ test-golden: venv ## Rendered manifests against golden files
 test-component: packages venv ## Runtime and jobs on real PostgreSQL and Redis
 	@tools/run-layers component
 
+.PHONY: test-controlplane
+test-controlplane: venv ## API, engine and chart on a real control plane
+	@tools/run-layers controlplane
+
+.PHONY: bench
+bench: packages venv ## Measure operator and runtime beside the floor and a peer (up to an hour)
+	$(BIN)/python -m bench $(BENCH)
+
+# --- leftovers -------------------------------------------------------------------------------------------------------
+
 .PHONY: clean
 clean: ## Remove what was built or cached in the checkout
 	rm -rf $(VENV) build-cache artifacts dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
