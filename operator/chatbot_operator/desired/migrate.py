@@ -8,8 +8,8 @@ from chatbot_operator.desired.inputs import Inputs
 from chatbot_operator.desired.metadata import Object, child
 from chatbot_operator.desired.parts import job_spec
 from chatbot_operator.desired.pods import RUNTIME_UID, Defaults, Pod, render_template
+from chatbot_operator.desired.references import uses_of
 from chatbot_operator.desired.runtime import environment
-from chatbot_operator.desired.secrets import uses_of
 from chatbot_operator.model.targets import JobTarget, ReleaseTarget
 
 _DEFAULTS: Final = Defaults(cpu="100m", memory="128Mi", memory_limit="512Mi")

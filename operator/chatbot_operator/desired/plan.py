@@ -6,7 +6,7 @@ from chatbot_operator.api.v1alpha1.instance import Mode
 from chatbot_operator.desired import app, migrate, names, network, postgres, redis, scheduler, worker_web
 from chatbot_operator.desired.inputs import Inputs
 from chatbot_operator.desired.metadata import Object, child
-from chatbot_operator.desired.secrets import generated_secrets, references
+from chatbot_operator.desired.references import generated_secrets, references
 from chatbot_operator.model.objects import key_of
 from chatbot_operator.model.plan import Plan, Stage
 from chatbot_operator.model.targets import ReleaseTarget, Targets

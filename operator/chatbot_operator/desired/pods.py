@@ -9,7 +9,7 @@ from chatbot_operator.constants import ANNOTATION_SECRETS_HASH
 from chatbot_operator.desired.inputs import Inputs
 from chatbot_operator.desired.metadata import Object, digest, pod_labels
 from chatbot_operator.desired.quantity import canonical
-from chatbot_operator.desired.secrets import Use
+from chatbot_operator.model.plan import Use
 
 RUNTIME_UID: Final = 10001
 POSTGRES_UID: Final = 10002

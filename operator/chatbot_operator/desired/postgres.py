@@ -9,7 +9,7 @@ from chatbot_operator.desired.metadata import Object, child, kept, selector, wor
 from chatbot_operator.desired.parts import claim_spec, job_spec, service, shared_decisions
 from chatbot_operator.desired.pods import POSTGRES_UID, Defaults, Pod, claim_volume, empty_dir, exec_probe, render_template
 from chatbot_operator.desired.quantity import canonical, larger
-from chatbot_operator.desired.secrets import uses_of
+from chatbot_operator.desired.references import uses_of
 from chatbot_operator.model.targets import JobTarget
 
 _DEFAULTS: Final = Defaults(cpu="100m", memory="256Mi", memory_limit="1Gi")

@@ -10,7 +10,7 @@ from chatbot_operator.desired.metadata import Object, kept, selector, workload
 from chatbot_operator.desired.parts import claim_spec, service, shared_decisions
 from chatbot_operator.desired.pods import REDIS_UID, Defaults, Pod, claim_volume, empty_dir, exec_probe, render_template
 from chatbot_operator.desired.quantity import canonical, larger, mebibytes, to_bytes
-from chatbot_operator.desired.secrets import uses_of
+from chatbot_operator.desired.references import uses_of
 
 _PING: Final = ("redis-ping",)
 _MEBIBYTE: Final = 1024 * 1024

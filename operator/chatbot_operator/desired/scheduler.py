@@ -8,8 +8,8 @@ from chatbot_operator.desired.inputs import Inputs
 from chatbot_operator.desired.metadata import Object, selector, workload
 from chatbot_operator.desired.parts import decided_cloud, shared_decisions
 from chatbot_operator.desired.pods import RUNTIME_UID, Defaults, Pod, render_template
+from chatbot_operator.desired.references import uses_of
 from chatbot_operator.desired.runtime import cloud_environment, drain, environment, probes
-from chatbot_operator.desired.secrets import uses_of
 from chatbot_operator.model.targets import ReleaseTarget
 
 _DEFAULTS: Final = Defaults(cpu="50m", memory="128Mi", memory_limit="384Mi")

@@ -10,8 +10,8 @@ from chatbot_operator.desired.metadata import Object, kept, selector, workload
 from chatbot_operator.desired.parts import claim_spec, shared_decisions
 from chatbot_operator.desired.pods import RUNTIME_UID, Defaults, Pod, claim_volume, empty_dir, render_template
 from chatbot_operator.desired.quantity import canonical, larger
+from chatbot_operator.desired.references import uses_of
 from chatbot_operator.desired.runtime import drain, environment, probes
-from chatbot_operator.desired.secrets import uses_of
 from chatbot_operator.model.targets import ReleaseTarget
 
 _DEFAULTS: Final = Defaults(cpu="200m", memory="512Mi", memory_limit="1536Mi")

@@ -49,12 +49,10 @@ def decide(snapshot: Snapshot) -> Decision:
 def _inputs(world: World, steady: Steady) -> Inputs:
     """Return what rendering may know."""
     snapshot, app = world.snapshot, world.workload(names.APP)
-    claims = {
-        key.name: child.details.get("requested", "") for key, child in snapshot.children.items() if key.kind == "PersistentVolumeClaim"
-    }
+    claims = [child for key, child in snapshot.children.items() if key.kind == "PersistentVolumeClaim"]
     replicas = app.details.get("replicas", "") if app else ""
     observed = Observed(
-        claim_sizes=claims,
+        claim_sizes={claim.key.name: claim.details.get("requested", "") for claim in claims},
         app_replicas=int(replicas) if replicas.isdigit() else None,
         app_replicas_foreign=bool(app and app.details.get("replicasManagers")),
     )

@@ -19,6 +19,16 @@ class GeneratedSecret:
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """One key of a Secret as a component reads it: mounted as the file `file`, named by the variable `variable` (may be empty)."""
+
+    secret: str
+    key: str
+    file: str = ""
+    variable: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """One component: the objects to apply, and what must be ready before a later stage that needs it is made.
 

@@ -1,28 +1,17 @@
 """Which Secrets an instance generates, which it refers to, and what each component reads of them. Never a value."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec, Mode
 from chatbot_operator.desired import names
-from chatbot_operator.model.plan import GeneratedSecret
+from chatbot_operator.model.plan import GeneratedSecret, Use
 
 POSTGRES_KEYS: Final = ("postgres-password", "owner-password", "app-password")
 CLOUD_KEYS: Final = ("access-token", "app-secret", "verify-token")
 REDIS_KEY: Final = "redis-password"
 JWT_KEY: Final = "jwt-secret"
 ADMIN_KEY: Final = "admin-password"
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """One key of a Secret as a component reads it: mounted as the file `file`, named by the variable `variable` (may be empty)."""
-
-    secret: str
-    key: str
-    file: str
-    variable: str = ""
 
 
 def generated_secrets(name: str, spec: ChatbotInstanceSpec) -> tuple[GeneratedSecret, ...]:

@@ -1,0 +1,73 @@
+"""Conditions by the Kubernetes API conventions: a time that moves only when the status flips, and an Event for each flip."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from chatbot_operator.api.v1alpha1.common import Condition
+from chatbot_operator.machines.backoff import format_time
+from chatbot_operator.model.effect import Emit, EventType
+from chatbot_operator.model.verdict import Decision, Verdict
+
+_MAX_MESSAGE = 1024
+_ABNORMAL_TRUE = frozenset({"Stalled", "Reconciling"})
+
+
+class Conditions:
+    """Builds the conditions of one pass from those of the last one."""
+
+    def __init__(self, old: Iterable[Condition], generation: int, now: datetime) -> None:
+        self._old = {condition.type: condition for condition in old}
+        self._generation = generation
+        self._now = format_time(now)
+        self._new: dict[str, Condition] = {}
+
+    def put(self, kind: str, status: bool | None, reason: str, message: str = "") -> None:
+        """Set a condition; None is Unknown."""
+        text = {True: "True", False: "False", None: "Unknown"}[status]
+        old = self._old.get(kind)
+        since = old.last_transition_time if old is not None and old.status == text else self._now
+        self._new[kind] = Condition(
+            type=kind,
+            status=text,
+            reason=reason,
+            message=message[:_MAX_MESSAGE],
+            observed_generation=self._generation,
+            last_transition_time=since,
+        )
+
+    def judge(self, kind: str, verdict: Verdict, message: str = "") -> None:
+        """Set a condition from a verdict: True, False, or Unknown."""
+        status = True if verdict.ok else None if verdict.unknown else False
+        self.put(kind, status, verdict.reason, verdict.message or message)
+
+    def result(self) -> list[Condition]:
+        """Return the conditions in the order in which they were set; types that were not set are gone."""
+        return list(self._new.values())
+
+    def events(self) -> tuple[Emit, ...]:
+        """Return an Event for each condition that flipped, and for `Ready` also for a new reason."""
+        return tuple(
+            _event(condition)
+            for kind, condition in self._new.items()
+            if _is_news(self._old.get(kind), condition) and kind not in ("Reconciling", "OperatorCurrent")
+        )
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict | None:
+    """Return the verdict that matters most: one that needs a person, then a known fault, then the unknown; None if all are good."""
+    bad = [verdict for verdict in verdicts if not verdict.ok]
+    return min(bad, key=lambda verdict: (verdict.decision is not Decision.STOP, verdict.unknown), default=None)
+
+
+def _is_news(old: Condition | None, new: Condition) -> bool:
+    if old is None:
+        # The first pass would otherwise say of everything that it is not there yet.
+        return new.type == "Stalled" and new.status == "True"
+    return old.status != new.status or (new.type in ("Ready", "Stalled") and old.reason != new.reason)
+
+
+def _event(condition: Condition) -> Emit:
+    good = (condition.status == "False") if condition.type in _ABNORMAL_TRUE else (condition.status == "True")
+    expected = condition.reason in ("Paused", "Hibernated", "Progressing", "RolloutInProgress", "Deleting")
+    text = f"{condition.type} is {condition.status}: {condition.message}".rstrip(": ")
+    return Emit(EventType.NORMAL if good or expected else EventType.WARNING, condition.reason, text)

@@ -1,0 +1,158 @@
+"""Compares the plan with what lives and decides what to apply, in dependency order, without restarting more than was asked for.
+
+live object                         | what is done
+absent                              | made, once the stages it needs are ready
+being deleted                       | waited for
+an earlier instance's, owned by it  | waited for: the garbage collector takes it
+an earlier instance's, without owner| re-adopted
+same fingerprint                    | nothing
+pod template as before, or drifted  | applied at once: that repairs and restarts nothing that was not restarted already
+template changed by a person        | applied once the stages it needs are ready
+template changed by a newer operator| pending, until the instance holds a slot; then one stage after the other
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from chatbot_operator.constants import ANNOTATION_INPUTS_HASH, LABEL_COMPONENT
+from chatbot_operator.machines.world import World
+from chatbot_operator.model.effect import Apply, Delete
+from chatbot_operator.model.fingerprint import fingerprint, template_fingerprint
+from chatbot_operator.model.objects import ChildState, Manifest, ObjectKey, key_of
+from chatbot_operator.model.plan import Plan, Stage
+from chatbot_operator.model.verdict import OK, Verdict, stop, wait
+
+_PRUNED: Final = frozenset(
+    {"Deployment", "StatefulSet", "Service", "ServiceAccount", "PodDisruptionBudget", "HorizontalPodAutoscaler", "NetworkPolicy"}
+)
+"""Jobs are history that ends by itself; claims and Secrets are kept; pods belong to their controllers."""
+
+
+@dataclass(slots=True)
+class Convergence:
+    """The result: effects in order; a verdict for each stage that is not as rendered; stages with a pending operator update."""
+
+    effects: list[Apply | Delete] = field(default_factory=list)
+    unsettled: dict[str, Verdict] = field(default_factory=dict)
+    pending: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """What the objects of one stage are decided with."""
+
+    world: World
+    stage: Stage
+    needs: Verdict
+    may_update: bool
+
+
+def decide_convergence(world: World, plan: Plan, ready: Mapping[str, Verdict], *, may_update: bool) -> Convergence:
+    """Decide what to apply and what to remove.
+
+    Args:
+        world: What is known.
+        plan: What shall be.
+        ready: By stage, whether its workload serves.
+        may_update: Whether pod templates that changed only because of a newer operator may be applied now.
+    """
+    result = Convergence()
+    open_stages: set[str] = set()
+    for stage in plan.stages:
+        closed = [need for need in stage.needs if need not in open_stages]
+        needs = wait(f"WaitsFor{_camel(closed[0])}", f"it waits for {closed[0]}") if closed else OK
+        settled = _converge_stage(_Course(world, stage, needs, may_update and not result.pending), result)
+        if settled and ready.get(stage.name, OK).ok:
+            open_stages.add(stage.name)
+        elif may_update and stage.gate:
+            # A newer operator's templates go on stage by stage: the next one waits until this one serves again.
+            may_update = False
+    result.effects += _prune(world, plan)
+    return result
+
+
+def _converge_stage(course: _Course, result: Convergence) -> bool:
+    """Decide about the objects of one stage; return whether all are as rendered (a pending operator update counts as such)."""
+    settled = True
+    for manifest in course.stage.manifests:
+        key = key_of(manifest)
+        verdict, effect = _converge(course, key, manifest, fingerprint(manifest))
+        if effect is not None:
+            result.effects.append(effect)
+        if verdict.reason == "PendingOperatorUpdate":
+            result.pending += [course.stage.name] if course.stage.name not in result.pending else []
+        elif not verdict.ok:
+            settled = False
+            result.unsettled.setdefault(course.stage.name, verdict)
+    return settled
+
+
+def _converge(course: _Course, key: ObjectKey, manifest: Manifest, wanted: str) -> tuple[Verdict, Apply | None]:
+    child = course.world.snapshot.children.get(key)
+    applying = wait("Applying", f"{key.kind} {key.name} is being applied")
+    if child is None:
+        return (applying, Apply(manifest, wanted)) if course.needs.ok else (course.needs, None)
+    if child.deleting:
+        return wait("Terminating", f"{key.kind} {key.name} is being deleted and is made again after that"), None
+    if child.instance_uid != course.world.uid:
+        if child.owner_uid not in ("", course.world.uid):
+            return wait("PreviousInstanceTerminating", f"{key.kind} {key.name} of an earlier instance is still being removed"), None
+        return applying, Apply(manifest, wanted, child.uid)
+    if key in course.stage.once or child.fingerprint == wanted:
+        return OK, None
+    if key in course.world.snapshot.contested:
+        return _contested(key, course.world.snapshot.contested[key]), None
+    verdict = _judge_restart(course, manifest, child)
+    return (applying, Apply(manifest, wanted, child.uid)) if verdict.ok else (verdict, None)
+
+
+def _judge_restart(course: _Course, manifest: Manifest, child: ChildState) -> Verdict:
+    """Return whether a changed object may be applied now, in view of the pods that it would restart or start."""
+    template = template_fingerprint(manifest)
+    if not template:
+        return OK
+    replicas = manifest["spec"].get("replicas")
+    live_replicas = child.details.get("replicas", "")
+    if replicas == 0:
+        return OK
+    if live_replicas == "0":
+        return course.needs
+    live_template = child.details.get("template", "")
+    drifted = live_template != child.details.get("templateHash", "")
+    if live_template == template or drifted:
+        return OK
+    if child.details.get("inputsHash") != manifest["metadata"]["annotations"][ANNOTATION_INPUTS_HASH]:
+        return course.needs
+    if replicas is not None and live_replicas != str(replicas):
+        # Somebody scaled it. The template before can't be rendered any more, so that repair takes the new one along.
+        return OK
+    if course.may_update:
+        return course.needs
+    return wait("PendingOperatorUpdate", "the pod template of a newer operator is applied on request")
+
+
+def _contested(key: ObjectKey, managers: tuple[str, ...]) -> Verdict:
+    who = ", ".join(managers) or "somebody"
+    return stop(
+        "FieldConflict",
+        f"{who} keeps changing fields of {key.kind} {key.name} that the operator owns; make it stop, the operator tries again later",
+    )
+
+
+def _prune(world: World, plan: Plan) -> list[Delete]:
+    """Return what is ours, no longer wanted and not held."""
+    wanted = {key_of(manifest) for stage in plan.stages for manifest in stage.manifests}
+    return [
+        Delete(key, child.uid)
+        for key, child in sorted(world.snapshot.children.items())
+        if key.kind in _PRUNED
+        and key not in wanted
+        and child.instance_uid == world.uid
+        and not child.deleting
+        and child.labels.get(LABEL_COMPONENT) not in plan.untouched
+    ]
+
+
+def _camel(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("-"))

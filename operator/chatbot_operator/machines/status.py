@@ -1,0 +1,192 @@
+"""Derives the status from what was decided: the table of components, and conditions that a tired person understands."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chatbot_operator.api.v1alpha1.instance import (
+    ChatbotInstanceStatus,
+    ComponentStatus,
+    EndpointsStatus,
+    Lifecycle,
+    RetryStatus,
+)
+from chatbot_operator.constants import ANNOTATION_APPLY_UPDATE, ANNOTATION_RECONCILE_AT, APP_PORT
+from chatbot_operator.desired import names
+from chatbot_operator.desired.references import ADMIN_KEY
+from chatbot_operator.machines.conditions import Conditions
+from chatbot_operator.machines.convergence import Convergence
+from chatbot_operator.machines.findings import Finding, Findings, gather_findings
+from chatbot_operator.machines.scale import decide_stopped
+from chatbot_operator.machines.steady import Steady
+from chatbot_operator.machines.world import World
+from chatbot_operator.model.effect import Emit
+from chatbot_operator.model.verdict import OK, Decision, Verdict, wait
+
+_MAX_MESSAGE = 512
+_TOLD = 3
+"""Problems that `Ready` tells; the table of components has all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """The status, and the Events that its changes are worth."""
+
+    status: ChatbotInstanceStatus
+    events: tuple[Emit, ...]
+
+
+def derive_status(
+    world: World, steady: Steady, convergence: Convergence, retry: RetryStatus | None, operator_version: str | None
+) -> Derived:
+    """Return the status of an instance that lives and whose spec is valid."""
+    snapshot, identity = world.snapshot, world.snapshot.identity
+    findings = gather_findings(world, steady, convergence, retry)
+    conditions = Conditions(snapshot.status.conditions, identity.generation, snapshot.now)
+    _summarize(conditions, world, steady, convergence, findings)
+    _judge_components(conditions, world, findings)
+    _judge_release(conditions, world, steady, findings)
+    _judge_operator(conditions, world, convergence)
+    paused = world.spec.lifecycle is Lifecycle.PAUSED
+    before = snapshot.status
+    release = steady.release.status if not paused else before.release.model_copy(update={"desired": world.spec.release.version})
+    if not paused and _release_serves(findings, steady):
+        release = release.model_copy(update={"stable": world.spec.release.version})
+    status = before.model_copy(
+        update={
+            "observed_generation": identity.generation,
+            "conditions": conditions.result(),
+            "components": [_row(finding) for finding in findings.components],
+            "release": release,
+            "database": before.database if paused else steady.database.status,
+            "endpoints": _endpoints(world),
+            "jobs": before.jobs if paused else steady.jobs,
+            "retry": before.retry if paused else retry,
+            "operator_version": operator_version,
+            "last_handled_reconcile_at": identity.annotations.get(ANNOTATION_RECONCILE_AT, before.last_handled_reconcile_at),
+        }
+    )
+    return Derived(status, conditions.events())
+
+
+def _summarize(conditions: Conditions, world: World, steady: Steady, convergence: Convergence, findings: Findings) -> None:
+    """Set Ready, Reconciling and Stalled (kstatus)."""
+    problems, worst = findings.problems(), findings.worst()
+    stalled = worst is not None and worst.decision is Decision.STOP
+    lifecycle = world.spec.lifecycle
+    text = _tell(problems)
+    if lifecycle is Lifecycle.PAUSED:
+        waiting = f"{len(convergence.effects)} object(s) differ from the spec and stay so" if convergence.effects else "nothing differs"
+        conditions.put("Ready", False, "Paused", f"nothing is changed while lifecycle is Paused; {waiting}; set lifecycle to Running")
+    elif lifecycle is Lifecycle.HIBERNATED:
+        left = decide_stopped(world)
+        told = f"stopping {left}" if left else "all pods are stopped and all data is kept; set lifecycle to Running to resume"
+        conditions.put("Ready", False, "Hibernated", told)
+        problems = [(left, wait("Stopping", "its pods are stopping"))] if left else []
+    elif worst is None:
+        conditions.put("Ready", True, "AllReady", f"release {world.spec.release.version} serves")
+    else:
+        known = any(not verdict.unknown for _, verdict in problems)
+        conditions.put("Ready", False if known else None, worst.reason if stalled else _reason(steady, findings), text)
+    reconciling = bool(problems) and not stalled and lifecycle is not Lifecycle.PAUSED
+    conditions.put("Reconciling", reconciling, "Progressing" if reconciling else "Settled", _tell(problems) if reconciling else "")
+    conditions.put("Stalled", stalled, worst.reason if worst is not None and stalled else "NotStalled", text if stalled else "")
+
+
+def _reason(steady: Steady, findings: Findings) -> str:
+    """Return why an instance is not ready where waiting helps: a component does not serve, or all do and only a change is on its way."""
+    serving = all(finding.serving.ok for finding in findings.components if finding.component != names.MIGRATE)
+    if steady.release.serving is None or not serving:
+        return "ComponentsNotReady"
+    release = steady.release.status
+    return "Progressing" if steady.release.current and release.stable == release.desired else "RolloutInProgress"
+
+
+def _tell(problems: Sequence[tuple[str, Verdict]]) -> str:
+    """Return the gravest problems in a line each."""
+    ranked = sorted(problems, key=lambda item: (item[1].decision is not Decision.STOP, item[1].unknown))
+    told = [f"{name}: {verdict.reason}" + (f": {verdict.message}" if verdict.message else "") for name, verdict in ranked[:_TOLD]]
+    more = [f"and {len(ranked) - _TOLD} more, see status.components"] if len(ranked) > _TOLD else []
+    return " | ".join([*told, *more])
+
+
+def _judge_components(conditions: Conditions, world: World, findings: Findings) -> None:
+    """Set the conditions of the components: whether each serves, and if not, why."""
+    for kind, component in (("DatabaseReady", names.POSTGRES), ("CacheReady", names.REDIS), ("AppReady", names.APP)):
+        finding = findings.find(component)
+        if finding is not None:
+            conditions.judge(kind, _serving(finding))
+        elif kind == "DatabaseReady":
+            conditions.judge(kind, _external_database(world, findings))
+    scheduler = findings.find(names.SCHEDULER)
+    if scheduler is not None:
+        conditions.judge("SchedulerReady", _serving(scheduler))
+    workers = findings.workers()
+    if workers:
+        bad = [(finding.component, _serving(finding)) for finding in workers if not _serving(finding).ok]
+        worst = bad[0][1] if bad else OK
+        message = _tell(bad) if bad else f"{len(workers)} number(s)"
+        conditions.put("WorkerReady", True if not bad else None if worst.unknown else False, worst.reason, message)
+
+
+def _serving(finding: Finding) -> Verdict:
+    """Return whether a component serves. Lost data counts even while its server still runs."""
+    if finding.course.reason == "DataLossSuspected" and finding.component == names.POSTGRES:
+        return finding.course
+    return OK if finding.serving.ok else finding.verdict
+
+
+def _external_database(world: World, findings: Findings) -> Verdict:
+    """Judge a database that we do not run by who uses it: a ready app has reached it."""
+    app, migration = findings.find(names.APP), findings.find(names.MIGRATE)
+    if app is not None and app.serving.ok:
+        return OK
+    if migration is not None and migration.serving.reason == "DatabaseUnreachable":
+        return Verdict(Decision.WAIT, "Unreachable", migration.serving.message)
+    return wait("NotObserved", "somebody else runs it; it is known to answer once app is ready", unknown=True)
+
+
+def _judge_release(conditions: Conditions, world: World, steady: Steady, findings: Findings) -> None:
+    if _release_serves(findings, steady):
+        conditions.put("ReleaseCurrent", True, "Current", f"release {world.spec.release.version} serves")
+    elif not steady.release.current:
+        conditions.judge("ReleaseCurrent", steady.release.verdict)
+    else:
+        conditions.put("ReleaseCurrent", False, "Progressing", f"components are moving to release {world.spec.release.version}")
+
+
+def _release_serves(findings: Findings, steady: Steady) -> bool:
+    """Return whether all components of the chatbot's image run the wanted release and serve."""
+    movers = [finding for finding in findings.components if finding.component not in (names.POSTGRES, names.REDIS)]
+    return steady.release.current and all(finding.serving.ok and finding.course.ok for finding in movers)
+
+
+def _judge_operator(conditions: Conditions, world: World, convergence: Convergence) -> None:
+    if not convergence.pending:
+        conditions.put("OperatorCurrent", True, "Current")
+        return
+    version = world.snapshot.operator.version
+    message = (
+        f"pod templates of operator {version} wait for {', '.join(convergence.pending)}, because applying them restarts pods; "
+        f"annotate {ANNOTATION_APPLY_UPDATE}={version} to apply them"
+    )
+    conditions.put("OperatorCurrent", False, "PendingOperatorUpdate", message)
+
+
+def _row(finding: Finding) -> ComponentStatus:
+    health = finding.workload.health if finding.workload else None
+    serving, verdict = finding.serving, finding.verdict
+    return ComponentStatus(
+        name=finding.component,
+        ready="True" if serving.ok else "Unknown" if serving.unknown else "False",
+        replicas=f"{health.ready_replicas}/{health.replicas}" if health else "",
+        image=finding.image,
+        reason=verdict.reason,
+        message=verdict.message[:_MAX_MESSAGE],
+    )
+
+
+def _endpoints(world: World) -> EndpointsStatus:
+    base = f"http://{names.component_name(world.name, names.APP)}.{world.snapshot.identity.namespace}.svc:{APP_PORT}"
+    brought = world.spec.secrets.admin_password
+    admin = f"{brought.name}/{brought.key}" if brought else f"{names.admin_secret(world.name)}/{ADMIN_KEY}"
+    return EndpointsStatus(api=base, admin_ui=f"{base}/ui/index.html", admin_password_secret=admin)

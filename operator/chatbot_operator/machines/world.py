@@ -1,0 +1,68 @@
+"""What a pass sees, asked in the words of decisions: this workload, those pods, is it ours."""
+
+from dataclasses import dataclass
+
+from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec, JobStatus
+from chatbot_operator.constants import ANNOTATION_RECONCILE_AT, LABEL_COMPONENT, LABEL_NUMBER
+from chatbot_operator.desired import names
+from chatbot_operator.gates.readiness import judge_workload
+from chatbot_operator.model.objects import ChildState, ObjectKey
+from chatbot_operator.model.snapshot import Snapshot
+from chatbot_operator.model.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A snapshot whose spec is valid."""
+
+    snapshot: Snapshot
+    spec: ChatbotInstanceSpec
+
+    @property
+    def name(self) -> str:
+        """Return the instance's name."""
+        return self.snapshot.identity.name
+
+    @property
+    def uid(self) -> str:
+        """Return the instance's uid."""
+        return self.snapshot.identity.uid
+
+    @property
+    def requested(self) -> bool:
+        """Return whether a person asks for a pass that was not made yet: what waits is tried again."""
+        asked = self.snapshot.identity.annotations.get(ANNOTATION_RECONCILE_AT)
+        return asked is not None and asked != self.snapshot.status.last_handled_reconcile_at
+
+    def child(self, kind: str, name: str) -> ChildState | None:
+        """Return a child by kind and name."""
+        return self.snapshot.children.get(ObjectKey(kind, self.snapshot.identity.namespace, name))
+
+    def pods(self, component: str, number: str = "") -> tuple[ChildState, ...]:
+        """Return the pods of a component, or of one WhatsApp Web number."""
+        return tuple(
+            child
+            for key, child in self.snapshot.children.items()
+            if key.kind == "Pod" and child.labels.get(LABEL_COMPONENT) == component and child.labels.get(LABEL_NUMBER, "") == number
+        )
+
+    def job(self, name: str) -> JobStatus | None:
+        """Return the recorded state of a Job."""
+        return next((job for job in self.snapshot.status.jobs if job.name == name), None)
+
+    def workload(self, component: str, number: str = "") -> ChildState | None:
+        """Return the Deployment or StatefulSet of a component."""
+        if component in (names.APP, names.SCHEDULER):
+            return self.child("Deployment", names.component_name(self.name, component))
+        return self.child("StatefulSet", names.web_name(self.name, number) if number else names.component_name(self.name, component))
+
+    def judge(self, component: str, number: str = "") -> Verdict:
+        """Return whether the workload of a component serves."""
+        return judge_workload(self.workload(component, number), self.pods(component, number))
+
+    def jobs_running(self) -> bool:
+        """Return whether a Job of this instance has not ended."""
+        return any(
+            key.kind == "Job" and child.instance_uid == self.uid and not child.health.terminal and child.health.reason != "ResultPending"
+            for key, child in self.snapshot.children.items()
+        )
