@@ -13,6 +13,7 @@ from chatbot_operator.errors import ConfigError
 T = TypeVar("T")
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+DEFAULT_LEASE_NAME: Final = "chatbot-operator"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +41,8 @@ class Config:
     lease_namespace: str
     """`CHATBOT_LEASE_NAMESPACE`, else `POD_NAMESPACE`, else `default`: where the Lease lives, beside the operator."""
 
-    lease_name: str = "chatbot-operator"
-    """`CHATBOT_LEASE_NAME`: two operators that share it never act at once."""
+    lease_name: str
+    """`CHATBOT_LEASE_NAME`, default `chatbot-operator`: two operators that share it never act at once."""
 
     lease_seconds: int = 12
     """`CHATBOT_LEASE_SECONDS`, seconds, 1 to 120: a dead leader is replaced after this long; renewed every third of it."""
@@ -94,7 +95,7 @@ class Config:
             identity=read.text("POD_UID") or str(uuid.uuid4()),
             pod_name=read.text("POD_NAME") or socket.gethostname(),
             lease_namespace=read.text("CHATBOT_LEASE_NAMESPACE") or read.text("POD_NAMESPACE") or "default",
-            lease_name=read.text("CHATBOT_LEASE_NAME") or cls.lease_name,
+            lease_name=read.text("CHATBOT_LEASE_NAME") or DEFAULT_LEASE_NAME,
             lease_seconds=read.number("CHATBOT_LEASE_SECONDS", int, 12, 1, 120),
             probe_port=read.number("CHATBOT_PROBE_PORT", int, 8080, 0, 65535),
             metrics_port=read.number("CHATBOT_METRICS_PORT", int, 9100, 0, 65535),

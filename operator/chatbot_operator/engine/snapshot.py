@@ -104,7 +104,7 @@ class Observer:
             secrets=await self._secrets.facts(key.namespace, names, identity.uid),
             operator=self._operator,
             now=self._clock.now(),
-            namespace_terminating=await self._namespaces.terminating(key.namespace) if identity.deleting else None,
+            namespace_terminating=await self._terminating(identity, failures),
             failures=failures,
             contested=self._contests.contested(children),
             restart_slots=self._slots.left(key),
@@ -116,6 +116,12 @@ class Observer:
         missing = self._secrets.next_check(identity.namespace, snapshot.secrets, identity.uid)
         contest = self._contests.next_end(snapshot.children)
         return min((wait for wait in (missing, contest) if wait is not None), default=None)
+
+    async def _terminating(self, identity: Identity, failures: tuple[EffectFailure, ...]) -> bool | None:
+        """Ask only when it may matter: at the end of an instance, or when the API server forbade something."""
+        if identity.deleting or any(failure.reason == "Forbidden" for failure in failures):
+            return await self._namespaces.terminating(identity.namespace)
+        return None
 
     def _names(self, key: InstanceKey, spec: ChatbotInstanceSpec | None) -> tuple[str, ...]:
         return self._secret_names(key.name, spec) if spec is not None else ()
