@@ -75,7 +75,7 @@ class Cluster:
     things: dict[ObjectKey, Thing] = field(default_factory=dict)
     secrets: dict[str, dict[str, str]] = field(default_factory=dict)
     disks: dict[str, str] = field(default_factory=dict)
-    operator: OperatorFacts = OperatorFacts("1.0", "postgres:1", "redis:1")
+    operator: OperatorFacts = field(default_factory=lambda: OperatorFacts("1.0", "postgres:1", "redis:1"))
     now: datetime = datetime(2027, 1, 1, tzinfo=UTC)
     failures: tuple[EffectFailure, ...] = ()
     refuse: dict[ObjectKey, tuple[str, bool]] = field(default_factory=dict)
