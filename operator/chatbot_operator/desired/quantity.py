@@ -1,6 +1,7 @@
 """Kubernetes quantities as the API server stores them, so that a rendered manifest equals the live one (`0.5` is stored as `500m`)."""
 
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
 _BINARY: Final = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
@@ -9,6 +10,7 @@ _DECIMAL_SUFFIX: Final = {exponent: suffix for suffix, exponent in _DECIMAL.item
 _BINARY_SUFFIX: Final = {power: suffix for suffix, power in _BINARY.items()}
 
 
+@lru_cache(maxsize=4096)
 def amount(text: str) -> Fraction:
     """Return the value of a quantity: bytes for memory, cores for CPU.
 
@@ -23,6 +25,7 @@ def amount(text: str) -> Fraction:
     return Fraction(text[: len(text) - len(suffix)]) * unit
 
 
+@lru_cache(maxsize=4096)
 def canonical(text: str) -> str:
     """Return a quantity in the form that the API server stores (apimachinery, `resource.Quantity.CanonicalizeBytes`).
 
