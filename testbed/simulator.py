@@ -1,7 +1,8 @@
 """Plays what kwok can't: volumes of a StorageClass, and Jobs of a chatbot that end with a result.
 
 Runs as a process of the test bed (`python -m testbed.simulator KUBECONFIG`). Level-triggered: it lists, then watches, and acts on what an
-object *is*, so that missed events and restarts do no harm. What an image's name holds decides how its Jobs end:
+object *is*, so that missed events and restarts do no harm. Several threads act at once: on a loaded machine a request takes long, and
+one at a time would make the simulation the slowest part of a benchmark. What an image's name holds decides how its Jobs end:
 `fail-bootstrap` and `fail-migrate` fail, `rev0042` migrates to revision 0042 (default 0001).
 """
 
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -26,14 +28,18 @@ _SELECTED_NODE: Final = "volume.kubernetes.io/selected-node"
 _PROVISIONED_BY: Final = "pv.kubernetes.io/provisioned-by"
 _CLAIMS, _VOLUMES, _PODS = "/api/v1/persistentvolumeclaims", "/api/v1/persistentvolumes", "/api/v1/pods"
 _BACK_OFF_SECONDS: Final = 1.0
+_ATTEMPTS: Final = 5
+_THREADS: Final = 16
+_TROUBLE: Final = (ApiError, OSError, http.client.HTTPException, ValueError)
 
 
 class Volumes:
     """Makes, grows and deletes volumes that hold nothing, as a provisioner of `local` volumes would."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Callable[[], Api]) -> None:
         self._api = api
         self._classes: dict[str, Object] = {}
+        self._made: set[str] = set()
 
     def claim(self, claim: Object) -> None:
         """Make the volume of a pending claim, and grow a bound one whose request has grown."""
@@ -56,12 +62,12 @@ class Volumes:
             and volume["spec"]["persistentVolumeReclaimPolicy"] == "Delete"
             and "deletionTimestamp" not in volume["metadata"]
         ):
-            self._api.delete(f"{_VOLUMES}/{volume['metadata']['name']}")
+            self._api().delete(f"{_VOLUMES}/{volume['metadata']['name']}")
 
     def _class(self, name: str | None) -> Object | None:
         if name and name not in self._classes:
             try:
-                self._classes[name] = self._api.get(f"/apis/storage.k8s.io/v1/storageclasses/{name}")
+                self._classes[name] = self._api().get(f"/apis/storage.k8s.io/v1/storageclasses/{name}")
             except ApiError as error:
                 if error.status != http.client.NOT_FOUND:
                     raise
@@ -72,8 +78,10 @@ class Volumes:
         node = metadata.get("annotations", {}).get(_SELECTED_NODE)
         if storage_class.get("volumeBindingMode") == "WaitForFirstConsumer" and not node:
             return  # the scheduler has chosen no node yet; its annotation will be the next event
-        affinity = {"nodeSelectorTerms": [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}]}
         name = f"pvc-{metadata['uid']}"
+        if name in self._made:
+            return  # the claim has changed on its way to being bound
+        affinity = {"nodeSelectorTerms": [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}]}
         spec = {
             "capacity": {"storage": claim["spec"]["resources"]["requests"]["storage"]},
             "accessModes": claim["spec"]["accessModes"],
@@ -100,22 +108,23 @@ class Volumes:
             "metadata": {"name": name, "annotations": {_PROVISIONED_BY: PROVISIONER}},
             "spec": spec,
         }
-        _ignore(http.client.CONFLICT, lambda: self._api.create(_VOLUMES, volume))
+        _ignore(http.client.CONFLICT, lambda: self._api().create(_VOLUMES, volume))
+        self._made.add(name)
 
     def _grow(self, claim: Object) -> None:
         wanted = claim["spec"]["resources"]["requests"]["storage"]
         if claim["status"].get("capacity", {}).get("storage") == wanted:
             return
         capacity = {"capacity": {"storage": wanted}}
-        self._api.patch(f"{_VOLUMES}/{claim['spec']['volumeName']}", {"spec": capacity})
+        self._api().patch(f"{_VOLUMES}/{claim['spec']['volumeName']}", {"spec": capacity})
         target = f"/api/v1/namespaces/{claim['metadata']['namespace']}/persistentvolumeclaims/{claim['metadata']['name']}/status"
-        self._api.patch(target, {"status": capacity})
+        self._api().patch(target, {"status": capacity})
 
 
 class Jobs:
     """Ends the pods of a chatbot's Jobs with a result by `docs/runtime-contract.md`."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Callable[[], Api]) -> None:
         self._api = api
         self._initialized: set[str] = set()
         self._revisions: dict[tuple[str, str], str] = {}
@@ -151,7 +160,7 @@ class Jobs:
             ],
         }
         target = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}/status"
-        _ignore(http.client.NOT_FOUND, lambda: self._api.patch(target, {"status": status}))
+        _ignore(http.client.NOT_FOUND, lambda: self._api().patch(target, {"status": status}))
 
     def _bootstrap(self, pod: Object) -> Object:
         base = {"version": 1, "job": "bootstrap"}
@@ -162,7 +171,7 @@ class Jobs:
         ]
         if not claims:
             return base | {"outcome": "Failed", "reason": "BootstrapFailed", "message": "the pod mounts no claim"}
-        claim = self._api.get(f"/api/v1/namespaces/{pod['metadata']['namespace']}/persistentvolumeclaims/{claims[0]}")
+        claim = self._api().get(f"/api/v1/namespaces/{pod['metadata']['namespace']}/persistentvolumeclaims/{claims[0]}")
         uid = claim["metadata"]["uid"]  # a database lives as long as its volume, and so does its identity
         identifier = str(int(hashlib.sha256(uid.encode()).hexdigest(), 16) % 10**18 + 7 * 10**18)
         reason = "AlreadyInitialized" if uid in self._initialized else "Initialized"
@@ -184,41 +193,61 @@ class Jobs:
         return base | {"outcome": "Succeeded", "reason": reason, "message": "simulated", "revisionBefore": before, "revision": after}
 
 
-def follow(api: Api, path: str, handle: Callable[[Object], None], **query: str) -> None:
-    """List, then watch, for ever; begin again whenever the watch ends or anything fails."""
+class Connections(threading.local):
+    """One connection for each thread that asks."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self._api = Api(kubeconfig)
+
+    def __call__(self) -> Api:
+        """Return the connection of the calling thread."""
+        return self._api
+
+
+def follow(api: Api, pool: ThreadPoolExecutor, path: str, handle: Callable[[Object], None], **query: str) -> None:
+    """List, then watch, for ever; begin again whenever the watch ends (after five minutes at the latest) or anything fails."""
     while True:
         try:
             listed = api.get(path, **query)
             for item in listed["items"]:
-                handle(item)
+                pool.submit(_retried, handle, item)
             for event in api.watch(path, listed["metadata"]["resourceVersion"], query):
                 if event["type"] == "ERROR":
                     break
                 if event["type"] in {"ADDED", "MODIFIED"}:
-                    handle(event["object"])
-        except (ApiError, OSError, http.client.HTTPException, ValueError) as error:
+                    pool.submit(_retried, handle, event["object"])
+        except _TROUBLE as error:
             print(f"{path}: {error}; starting over", flush=True)
             time.sleep(_BACK_OFF_SECONDS)
 
 
 def main(kubeconfig: Path) -> None:
     """Follow claims, volumes and Job pods until the process is ended."""
-    apis = [Api(kubeconfig) for _ in range(3)]  # one connection a thread
-    volumes, releases, jobs = Volumes(apis[0]), Volumes(apis[1]), Jobs(apis[2])
+    connections = Connections(kubeconfig)
+    volumes, jobs = Volumes(connections), Jobs(connections)
+    followed: tuple[tuple[str, Callable[[Object], None], dict[str, str]], ...] = (
+        (_CLAIMS, volumes.claim, {}),
+        (_VOLUMES, volumes.volume, {}),
+        (_PODS, jobs.pod, {"labelSelector": f"{COMPONENT} in (postgres-bootstrap,migrate)"}),
+    )
+    pool = ThreadPoolExecutor(_THREADS)
     threads = [
-        threading.Thread(target=follow, args=(apis[0], _CLAIMS, volumes.claim), daemon=True),
-        threading.Thread(target=follow, args=(apis[1], _VOLUMES, releases.volume), daemon=True),
-        threading.Thread(
-            target=follow,
-            args=(apis[2], _PODS, jobs.pod),
-            kwargs={"labelSelector": f"{COMPONENT} in (postgres-bootstrap,migrate)"},
-            daemon=True,
-        ),
+        threading.Thread(target=follow, args=(Api(kubeconfig), pool, path, handle), kwargs=query) for path, handle, query in followed
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def _retried(handle: Callable[[Object], None], item: Object) -> None:
+    for _ in range(_ATTEMPTS):
+        try:
+            return handle(item)
+        except _TROUBLE as error:
+            print(f"{item['metadata']['name']}: {error}; once more", flush=True)
+            time.sleep(_BACK_OFF_SECONDS)
+    return None  # the next list brings it up again
 
 
 def _ignore(status: int, call: Callable[[], object]) -> None:
