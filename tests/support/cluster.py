@@ -85,11 +85,11 @@ def running_cluster(*arguments: str) -> Iterator[Cluster]:
     """Give a running test bed for the length of a block.
 
     Args:
-        arguments: Options of `up`, if one has to be started.
+        arguments: Options of `up`, if one has to be started; one of another kind than these ask for is not reused.
     """
     if os.environ.get("TESTBED_DIR"):
         cluster = find(Path(os.environ["TESTBED_DIR"]))
-        if cluster is not None:
+        if cluster is not None and cluster.mode == ("node" if "--node" in arguments else "sim" if "--sim" in arguments else "plane"):
             yield cluster
             return
     _remove_orphans()
