@@ -10,6 +10,8 @@ from testbed.errors import Refused
 
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 SUITE = "trixie"
+_BORROWED = "/mnt"
+"""Exists, empty, in every Debian image: a mount there leaves no trace."""
 _APT_SETTINGS = re.compile(r"^Acquire::(https?::|Check-|Retries|ForceIPv)", re.IGNORECASE)
 _PIP_LINE = re.compile(r"^(?P<where>.+?)='(?P<value>.*)'$")
 _PIP_KEYS = ("index-url", "extra-index-url", "find-links", "trusted-host", "proxy", "timeout", "no-index")
@@ -78,8 +80,8 @@ def apt_proxy() -> str | None:
     return value or None
 
 
-def pip_settings() -> tuple[str, list[Path]]:
-    """Return a pip.conf with this machine's index settings, and local directories it names. Files and environment count alike."""
+def pip_settings() -> tuple[str, list[Mount]]:
+    """Return a pip.conf with this machine's index settings (files and environment alike), and mounts of local directories that it names."""
     done = subprocess.run([sys.executable, "-m", "pip", "config", "list"], check=False, capture_output=True, text=True)
     values: dict[str, str] = {}
     for line in done.stdout.splitlines():
@@ -87,29 +89,37 @@ def pip_settings() -> tuple[str, list[Path]]:
         key = match["where"].rpartition(".")[2] if match else ""
         if match and key in _PIP_KEYS:
             values[key] = match["value"]
-    directories = [Path(word) for word in values.get("find-links", "").split() if word.startswith("/")]
-    if not all(path.exists() for path in directories):
-        values.pop("find-links")
-        directories = []
+    mounts = []
+    places = []
+    for number, place in enumerate(values.pop("find-links", "").split()):
+        if "://" in place:
+            places.append(place)
+        elif Path(place).is_dir():
+            mounts.append(Mount(Path(place), f"{_BORROWED}/find-links-{number}"))
+            places.append(mounts[-1].target)
+    if places:
+        values["find-links"] = " ".join(places)
     if CA_BUNDLE.exists():
         values["cert"] = str(CA_BUNDLE)
-    return "[global]\n" + "".join(f"{key} = {value}\n" for key, value in values.items()), directories
+    return "[global]\n" + "".join(f"{key} = {value}\n" for key, value in values.items()), mounts
 
 
-def build_mounts(directory: Path) -> list[Mount]:
-    """Write the borrowed settings below a directory and return what a build mounts."""
-    directory.mkdir(parents=True, exist_ok=True)
+def build_options(directory: Path) -> list[str]:
+    """Write the borrowed settings below a directory and return the options of `buildah bud` that lend them to the steps of a build."""
     pip_conf, find_links = pip_settings()
-    files = {
-        "sources.list": ("/etc/apt/sources.list", observe_mirror().sources()),
-        "apt.conf": ("/etc/apt/apt.conf", apt_settings()),
-        "pip.conf": ("/etc/pip.conf", pip_conf),
-    }
-    mounts = []
-    for name, (target, text) in files.items():
-        (directory / name).write_text(text)
-        mounts.append(Mount(directory / name, target))
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "sources.list").write_text(observe_mirror().sources())
+    (directory / "apt.conf").write_text(apt_settings())
+    (directory / "pip.conf").write_text(pip_conf)
+    for mount in find_links:  # the directory is mounted read-only, so mount points inside it must exist before
+        (directory / Path(mount.target).name).mkdir(exist_ok=True)
+    mounts = [
+        Mount(directory, _BORROWED),
+        *find_links,
+        Mount(directory / "sources.list", "/etc/apt/sources.list"),
+        Mount(directory / "apt.conf", "/etc/apt/apt.conf"),
+    ]
     if CA_BUNDLE.exists():
         mounts.append(Mount(CA_BUNDLE, str(CA_BUNDLE)))
-    mounts += [Mount(path, str(path)) for path in find_links]
-    return mounts
+    volumes = [word for mount in mounts for word in ("--volume", mount.argument())]
+    return ["--build-arg", f"PIP_CONFIG_FILE={_BORROWED}/pip.conf", *volumes]

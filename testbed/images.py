@@ -15,7 +15,7 @@ from testbed.blobs import Blobs, Image, Index
 from testbed.buildah import Buildah, BuildFailed
 from testbed.cache import key, locked
 from testbed.errors import Refused
-from testbed.hostconfig import build_mounts
+from testbed.hostconfig import build_options
 from testbed.progress import Progress
 from testbed.settings import Settings
 
@@ -120,9 +120,9 @@ class ImageStore:
         manifest = self._known(image, content)
         if manifest is None:
             started = time.monotonic()
-            volumes = [word for mount in build_mounts(self._directory / "host") for word in ("--volume", mount.argument())]
+            borrowed = build_options(self._directory / "host")
             self._buildah.run([
-                "bud", "--layers", "--build-arg", f"BASE_IMAGE={base}", "--build-arg", f"VERSION={version}", *volumes,
+                "bud", "--layers", "--build-arg", f"BASE_IMAGE={base}", "--build-arg", f"VERSION={version}", *borrowed,
                 "--ignorefile", str(ROOT / ".dockerignore"), "--tag", content_name, "--file", str(dockerfile), str(ROOT),
             ])  # fmt: skip
             manifest = self._keep(image, content, content_name)
