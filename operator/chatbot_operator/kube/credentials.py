@@ -5,6 +5,7 @@ import ssl
 from pathlib import Path
 from typing import Final
 
+import yaml
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
@@ -48,7 +49,7 @@ class Credentials:
             else:
                 load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
             tls = _tls_of(configuration)
-        except (ConfigException, OSError) as error:
+        except (ConfigException, OSError, yaml.YAMLError) as error:
             raise ConfigError(f"No usable credentials for the Kubernetes API: {error}") from None
         self._configuration = configuration
         self._tls = tls

@@ -28,26 +28,24 @@ class Store:
         self._clock = clock
         self._on_change = on_change
         self._projector = Projector()
-        self._instances: dict[tuple[str, str], dict[ObjectKey, ChildState]] = {}
+        self._children: dict[ObjectKey, ChildState] = {}
+        self._instances: dict[tuple[str, str], list[ObjectKey]] = {}
+        """(namespace, instance) -> keys; lists, because a set or dict per instance would cost more than half of what it indexes."""
         self._tombstones: dict[ObjectKey, tuple[int, float]] = {}
         self._pending: dict[ObjectKey, float] = {}
         """Ended Jobs whose result was not seen -> when they were seen ended."""
 
     def children(self, namespace: str, instance: str) -> dict[ObjectKey, ChildState]:
         """Return a copy of the children of one instance."""
-        return dict(self._instances.get((namespace, instance), ()))
+        return {key: self._children[key] for key in self._instances.get((namespace, instance), ())}
 
     def holds(self, key: ObjectKey) -> bool:
         """Return whether the object is a child of any instance."""
-        return any(key in group for (namespace, _), group in self._instances.items() if namespace == key.namespace)
-
-    def find(self, key: ObjectKey, instance: str) -> ChildState | None:
-        """Return one child of an instance."""
-        return self._instances.get((key.namespace, instance), {}).get(key)
+        return key in self._children
 
     def size(self) -> int:
         """Return the number of children of all instances."""
-        return sum(len(group) for group in self._instances.values())
+        return len(self._children)
 
     def put(self, live: Live, asof: float = -1) -> None:
         """Take in a live object from a list, a watch or the answer to a write.
@@ -65,12 +63,12 @@ class Store:
         buried = self._tombstones.get(key)
         if buried is not None and asof < buried[0] >= version:
             return
-        group = self._instances.get((key.namespace, child.instance))
-        old = group.get(key) if group is not None else None
-        if old is None:
-            self._forget_elsewhere(key, child.instance)
-        elif asof < version_number(old.resource_version) >= version:
+        old = self._children.get(key)
+        if old is not None and asof < version_number(old.resource_version) >= version:
             return
+        if old is not None and old.instance != child.instance:
+            self._drop(old)
+            old = None
         if key.kind == "Job":
             child = self._join(child, old)
         self._set(child, old)
@@ -82,10 +80,9 @@ class Store:
         key = key_of_live(live)
         version = version_number(live["metadata"]["resourceVersion"])
         self._bury(key, version)
-        for (namespace, instance), group in list(self._instances.items()):
-            old = group.get(key) if namespace == key.namespace else None
-            if old is not None and version_number(old.resource_version) <= version:
-                self._drop(instance, old)
+        old = self._children.get(key)
+        if old is not None and version_number(old.resource_version) <= version:
+            self._drop(old)
 
     def sweep(self, kind: str, namespace: str, seen: set[ObjectKey], asof: float) -> None:
         """Take out what a finished list did not contain.
@@ -96,12 +93,10 @@ class Store:
             seen: Keys that it contained.
             asof: Its resourceVersion as a number; objects newer than that stay.
         """
-        for (where, instance), group in list(self._instances.items()):
-            if namespace and where != namespace:
-                continue
-            for key, old in list(group.items()):
-                if key.kind == kind and key not in seen and version_number(old.resource_version) <= asof:
-                    self._drop(instance, old)
+        for key, old in list(self._children.items()):
+            listed = key.kind == kind and (not namespace or key.namespace == namespace)
+            if listed and key not in seen and version_number(old.resource_version) <= asof:
+                self._drop(old)
 
     def pods_current(self, namespace: str, since: float) -> None:
         """Learn that the pods of a namespace (empty: of all) are as new as `since`: results not seen by then are missing."""
@@ -111,29 +106,25 @@ class Store:
 
     def _settle(self, key: ObjectKey) -> None:
         del self._pending[key]
-        for (namespace, _), group in self._instances.items():
-            old = group.get(key) if namespace == key.namespace else None
-            if old is not None and old.details.get("result") == "pending":
-                self._set(_judged(old, "missing", _unreadable(old, "is missing")), old)
+        old = self._children.get(key)
+        if old is not None and old.details.get("result") == "pending":
+            self._set(_judged(old, "missing", _unreadable(old, "is missing")), old)
 
     def _set(self, child: ChildState, old: ChildState | None) -> None:
-        self._instances.setdefault((child.key.namespace, child.instance), {})[child.key] = child
+        if old is None:
+            self._instances.setdefault((child.key.namespace, child.instance), []).append(child.key)
+        self._children[child.key] = child
         if old is None or replace(child, resource_version=old.resource_version) != old:
             self._on_change(child.key.namespace, child.instance)
 
-    def _drop(self, instance: str, old: ChildState) -> None:
-        where = (old.key.namespace, instance)
-        del self._instances[where][old.key]
+    def _drop(self, old: ChildState) -> None:
+        where = (old.key.namespace, old.instance)
+        del self._children[old.key]
+        self._instances[where].remove(old.key)
         if not self._instances[where]:
             del self._instances[where]
         self._pending.pop(old.key, None)
-        self._on_change(old.key.namespace, instance)
-
-    def _forget_elsewhere(self, key: ObjectKey, instance: str) -> None:
-        """Take an object that was relabelled away from the instance that had it."""
-        for (namespace, other), group in list(self._instances.items()):
-            if namespace == key.namespace and other != instance and key in group:
-                self._drop(other, group[key])
+        self._on_change(*where)
 
     def _bury(self, key: ObjectKey, version: int) -> None:
         now = self._clock.monotonic()
@@ -146,7 +137,7 @@ class Store:
         kind, _, name = pod.details.get("owner", "").partition("/")
         if kind != "Job" or "result" not in pod.details:
             return
-        old = self.find(ObjectKey("Job", pod.key.namespace, name), pod.instance)
+        old = self._children.get(ObjectKey("Job", pod.key.namespace, name))
         if old is not None and old.details.get("result") in ("pending", "missing"):
             self._set(self._join(old, old), old)
 
@@ -158,8 +149,8 @@ class Store:
             return job
         if old is not None and old.uid == job.uid and old.details.get("result") in ("read", "unreadable"):
             return _judged(job, old.details["result"], old.health)
-        pods = self._instances.get((job.key.namespace, job.instance), {}).values()
-        reports = [pod for pod in pods if pod.owner_uid == job.uid and "result" in pod.details]
+        others = self.children(job.key.namespace, job.instance).values()
+        reports = [pod for pod in others if pod.owner_uid == job.uid and "result" in pod.details]
         if not reports:
             if old is not None and old.uid == job.uid and old.details.get("result") == "missing":
                 return _judged(job, "missing", old.health)

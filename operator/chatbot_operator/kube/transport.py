@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import aiohttp
 import orjson
+import structlog
 
-from chatbot_operator.errors import KubeError, Unavailable
+from chatbot_operator.errors import ConfigError, KubeError, Unavailable
 from chatbot_operator.kube.credentials import Credentials
 from chatbot_operator.kube.responses import error_of
 
@@ -17,9 +18,10 @@ Observe = Callable[[str, int], None]
 
 REQUEST_SECONDS: Final = 30.0
 CONNECT_SECONDS: Final = 5.0
-MAX_CONNECTIONS: Final = 64
-"""Watches hold one each (11 kinds, times the namespaces of namespaced mode); the rest bounds requests in flight."""
+MAX_CONNECTIONS: Final = 48
+"""Requests in flight. Watches, which hold a connection each, have a pool of their own without a limit, or many would starve the rest."""
 
+_log = structlog.get_logger(__name__)
 _AWAY = (aiohttp.ClientError, asyncio.TimeoutError, OSError)
 
 
@@ -30,15 +32,13 @@ class Transport:
         self._credentials = credentials
         self._observe = observe
         self._reloading = asyncio.Lock()
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=60),
-            timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS, connect=CONNECT_SECONDS),
-            headers={"Accept": "application/json", "User-Agent": "chatbot-operator"},
-        )
+        self._session = _session(connections)
+        self._watches = _session(0)
 
     async def close(self) -> None:
         """Close all connections; running requests fail."""
         await self._session.close()
+        await self._watches.close()
 
     async def send(
         self,
@@ -81,7 +81,7 @@ class Transport:
                 async with self._request(
                     verb, method, path, target=target, params=params, data=data, headers=headers, timeout=timeout
                 ) as response:
-                    return orjson.loads(await response.read())
+                    return _parsed(await response.read(), target)
             except (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError) as error:
                 if attempt == 2 or not repeatable:
                     raise self._away(verb, target, error) from None
@@ -115,7 +115,7 @@ class Transport:
                     *lines, rest = (rest + chunk).split(b"\n")
                     for line in lines:
                         if line:
-                            yield orjson.loads(line)
+                            yield _parsed(line, target)
         except _AWAY as error:
             raise self._away("watch", target, error) from None
 
@@ -133,12 +133,13 @@ class Transport:
         timeout: aiohttp.ClientTimeout | None,  # noqa: ASYNC109 aiohttp's own time-out object
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Open one request; a 401 or an unverifiable certificate reloads the credentials and tries once more."""
+        session = self._watches if verb == "watch" else self._session
         for attempt in (1, 2):
             used = await self._credentials.authorization()
             sent = {**headers, "Authorization": used} if used else dict(headers)
             options: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
             try:
-                async with self._session.request(
+                async with session.request(
                     method,
                     self._credentials.host + path,
                     params=params,
@@ -147,6 +148,7 @@ class Transport:
                     ssl=self._credentials.tls,
                     proxy=self._credentials.proxy,
                     server_hostname=self._credentials.server_name,
+                    allow_redirects=False,
                     **options,
                 ) as response:
                     self._observe(verb, response.status)
@@ -168,8 +170,27 @@ class Transport:
         """Reload the credentials, unless another request did so since ours was sent."""
         async with self._reloading:
             if used == await self._credentials.authorization():
-                await self._credentials.reload()
+                try:
+                    await self._credentials.reload()
+                except ConfigError as error:  # half-written just now; the request is refused once more and its caller tries again
+                    _log.warning("credentials.unreadable", error=str(error))
 
     def _away(self, verb: str, target: str, error: BaseException) -> KubeError:
         self._observe(verb, 0)
         return Unavailable(f"no answer from the API server ({type(error).__name__})", target=target)
+
+
+def _session(connections: int) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=60),
+        timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS, connect=CONNECT_SECONDS),
+        headers={"Accept": "application/json", "User-Agent": "chatbot-operator"},
+    )
+
+
+def _parsed(body: bytes, target: str) -> Any:
+    """Return the JSON of an answer; something between us and the API server may answer with a page of its own."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise Unavailable("the answer is not JSON; something else than the API server answered", target=target) from None

@@ -8,10 +8,10 @@ import orjson
 import pytest
 
 from chatbot_operator.kube.project import Projector
+from chatbot_operator.kube.store import Store
 from chatbot_operator.model.fingerprint import fingerprint
-from chatbot_operator.model.objects import ChildState
 from tests.support import children
-from tests.unit.operator.kube.lives import Live, live
+from tests.unit.operator.kube.lives import FakeClock, Live, live
 
 KIBIBYTE = 1024
 
@@ -49,15 +49,14 @@ def test_a_child_takes_less_than_a_kibibyte() -> None:
     """Measured over every kind, with what the index around it costs, as one thousand instances would hold them."""
     manifests = list(children.every_kind("shop"))
     lives = [orjson.dumps(applied(manifests[number % len(manifests)], number)) for number in range(2000)]
-    projector = Projector()
-    held: dict[tuple[str, str], dict[Any, ChildState]] = {}
+    store = Store(FakeClock(), lambda namespace, name: None)
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     for one in lives:
-        child = projector.project(orjson.loads(one))
-        held.setdefault((child.key.namespace, child.instance), {})[child.key] = child
+        store.put(orjson.loads(one))
     used = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
+    assert store.size() == len(lives)
     assert used / len(lives) < KIBIBYTE
 
 

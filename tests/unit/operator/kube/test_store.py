@@ -77,6 +77,13 @@ def test_relabelling_tells_both_instances(bench: Bench) -> None:
     assert SERVICE in bench.store.children("shop", "other")
 
 
+def test_late_news_of_an_earlier_label_changes_nothing(bench: Bench) -> None:
+    bench.store.put(service(5, instance="other"))
+    bench.store.put(service(4, instance="bot"))
+    assert not bench.store.children("shop", "bot")
+    assert SERVICE in bench.store.children("shop", "other")
+
+
 def test_a_list_removes_what_it_lacks_unless_that_is_newer(bench: Bench) -> None:
     bench.store.put(service(5))
     bench.store.sweep("Service", "", set(), 4)
