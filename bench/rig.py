@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from chatbot_operator.constants import API_VERSION
+from chatbot_operator.constants import API_VERSION, GROUP
 from testbed.api import Api
 from tests.support.audit import AuditLog
 from tests.support.cluster import ROOT, Cluster, find, fresh_settings, run_testbed
@@ -83,11 +83,17 @@ def _prepare(cluster: Cluster, directory: Path, cluster_admin: bool) -> Path:
         binding = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": metadata}
         api.create(path("ClusterRoleBinding"), {**binding, "roleRef": role, "subjects": [subject]})
     deadline = time.monotonic() + 30
-    while not api.exists(f"/apis/{API_VERSION}/chatbotinstances"):
+    while not _established(api):
         if time.monotonic() > deadline:
-            raise RuntimeError("the CRD was not served within 30 s")
+            raise RuntimeError("the CRD was not established within 30 s")
         time.sleep(0.1)
     return cluster.account_kubeconfig(NAMESPACE, "chatbot-operator", directory / "operator.kubeconfig")
+
+
+def _established(api: Api) -> bool:
+    crds = [crd for crd in api.get(path("CustomResourceDefinition"))["items"] if crd["spec"]["group"] == GROUP]
+    conditions = [{each["type"]: each["status"] for each in crd.get("status", {}).get("conditions", [])} for crd in crds]
+    return bool(crds) and all(found.get("Established") == "True" for found in conditions)
 
 
 def instance(name: str, namespace: str) -> dict[str, Any]:
