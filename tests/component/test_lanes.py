@@ -19,13 +19,14 @@ from chatbot_runtime.queue.lanes import CLAIM_OUT, OutClaim, claim_out
 from chatbot_runtime.queue.operate import decide
 from chatbot_runtime.queue.reconcile import apply_statuses, resolve_open
 from chatbot_runtime.queue.settle import Outcome
-from chatbot_runtime.queue.states import PRIORITY, Origin, Status
+from chatbot_runtime.queue.states import PRIORITY, Origin, Status, may_become
 from tests.component.kit import CHANNEL, DAY, NO_LIMIT, conversation, drifted, enqueue, rows, run
 
 pytestmark = pytest.mark.component
 
 CHATS = 3
 WAITING = {Status.QUEUED, Status.SENDING, Status.UNKNOWN}
+KEPT = {*WAITING, Status.HELD, Status.DEAD}
 
 
 @dataclass
@@ -39,7 +40,7 @@ class Message:
 
 @dataclass
 class Lane:
-    """One chat of the model: everything ever queued, in order; who leases it; whether it must wait."""
+    """One chat of the model: everything ever queued, in order; the newest claim; whether nobody may claim it now."""
 
     messages: list[Message] = field(default_factory=list)
     holder: int | None = None
@@ -56,7 +57,11 @@ class Lane:
 
     @property
     def claimable(self) -> bool:
-        return self.head is not None and self.holder is None and not self.waits
+        return self.head is not None and not self.waits
+
+    @property
+    def empty(self) -> bool:
+        return not any(item.status in WAITING for item in self.messages)
 
 
 @dataclass
@@ -71,7 +76,9 @@ class World:
 
     async def enqueue(self, chat: int, origin: Origin) -> None:
         done = await enqueue(self.engine, self.chats[chat], "text", origin, mode_epoch=0)
-        self.lanes[self.chats[chat]].messages.append(Message(done.message_id, PRIORITY[origin]))
+        lane = self.lanes[self.chats[chat]]
+        lane.waits = lane.waits and not lane.empty
+        lane.messages.append(Message(done.message_id, PRIORITY[origin]))
 
     async def claim(self, batch: int) -> None:
         async with autocommit(self.engine) as conn:
@@ -84,7 +91,7 @@ class World:
             assert item.head is not None
             assert item.head.message_id == lane.head.id
             assert item.head.state == lane.head.status
-            lane.holder = len(self.claims)
+            lane.holder, lane.waits = len(self.claims), True
             self.claims.append(item)
 
     async def begin(self, which: int) -> None:
@@ -98,24 +105,24 @@ class World:
         mine = lane.holder == which % len(self.claims)
         assert isinstance(begun, Attempt) == (mine and message.status is Status.QUEUED and lane.open is None)
         if isinstance(begun, Attempt):
-            message.status = Status.SENDING
+            message.status, lane.waits = Status.SENDING, True
             message.begun += 1
             self.attempts.append((which % len(self.claims), begun))
         elif mine and lane.open is None:
-            lane.holder, lane.waits = None, False
+            lane.waits = False
 
     async def finish(self, which: int, status: Status, delay: bool) -> None:
         holder, attempt = self.attempts[which % len(self.attempts)]
         lane = self.lanes[attempt.lane.conversation_id]
         message = next(item for item in lane.messages if item.id == attempt.head.message_id)
-        mine = lane.holder == holder and message.status is Status.SENDING
+        mine = lane.holder == holder and message.status in KEPT and may_become(message.status, status)
         provider_id = f"wamid.{attempt.token}" if status is Status.SENT else None
         outcome = Outcome(status, provider_id=provider_id, delay_s=3600 if delay else 0)
         async with transaction(self.engine) as conn:
             assert await finish(conn, attempt, outcome) == mine
             await apply_statuses(conn)  # what a fenced worker learned
         if mine:
-            message.status, lane.holder, lane.waits = status, None, delay
+            message.status, lane.waits = status, delay
             message.retries += status is Status.QUEUED
         elif status is Status.SENT:
             self._accept(lane, message)
@@ -130,16 +137,15 @@ class World:
         self._accept(lane, next(item for item in lane.messages if item.id == attempt.head.message_id))
 
     def _accept(self, lane: Lane, message: Message) -> None:
-        """Note that the provider says it took a message, whatever we thought; a queued one is no exception the table allows."""
+        """Note that the provider says it took a message, whatever we thought."""
         if message.status in (Status.SENDING, Status.UNKNOWN):
-            lane.holder, lane.waits = None, False
-        if message.status in (Status.SENDING, Status.UNKNOWN, Status.HELD, Status.DEAD, Status.CANCELLED):
+            lane.waits = False
+        if may_become(message.status, Status.SENT):
             message.status = Status.SENT
 
     async def lease_ends(self, chat: int) -> None:
         await run(self.engine, "UPDATE chat_lanes SET next_at = now() WHERE conversation_id = :id", id=self.chats[chat])
-        lane = self.lanes[self.chats[chat]]
-        lane.holder, lane.waits = None, False
+        self.lanes[self.chats[chat]].waits = False
 
     async def resolve(self, which: int, resend: bool) -> None:
         claim = self.claims[which % len(self.claims)]
@@ -148,15 +154,12 @@ class World:
             return
         message = next(item for item in lane.messages if item.id == claim.head.message_id)
         became = Status.UNKNOWN if claim.head.state is Status.SENDING else Status.QUEUED if resend else Status.HELD
-        allowed = message.status is Status.SENDING if became is Status.UNKNOWN else message.status is Status.UNKNOWN
-        mine = lane.holder == which % len(self.claims) and allowed
+        mine = lane.holder == which % len(self.claims) and message.status in KEPT and may_become(message.status, became)
         async with transaction(self.engine) as conn:
             done = await resolve_open(conn, claim.lane, claim.head, policy="resend" if resend else "hold", wait_s=0)
-        if message.status is Status.SENDING and became is not Status.UNKNOWN:
-            return
         assert done == (became if mine else None)
         if mine:
-            message.status, lane.holder, lane.waits = became, None, False
+            message.status, lane.waits = became, False
             message.retries += became is Status.QUEUED
 
     async def decide(self, chat: int, which: int, requeue: bool) -> None:
@@ -165,7 +168,7 @@ class World:
             return
         message = lane.messages[which % len(lane.messages)]
         allowed = message.status in (Status.HELD, Status.DEAD) or (message.status is Status.QUEUED and not requeue)
-        empty = not any(item.status in WAITING for item in lane.messages)
+        empty = lane.empty
         try:
             async with transaction(self.engine) as conn:
                 await decide(conn, message.id, "requeue" if requeue else "discard", actor="model", ttl=DAY)
@@ -175,8 +178,7 @@ class World:
         assert allowed
         message.retries += requeue
         message.status = Status.QUEUED if requeue else Status.CANCELLED
-        if requeue and empty:
-            lane.holder, lane.waits = None, False
+        lane.waits = lane.waits and not (requeue and empty)
 
     async def check(self) -> None:
         assert await drifted(self.engine) == []

@@ -3,7 +3,7 @@
 queued -> sending -> sent -> delivered -> read
                   -> queued (retry)   failed   dead (given up)
                   -> unknown -> sent | failed | held | queued (policy `resend`)
-queued -> cancelled | expired        held | dead -> queued | cancelled | sent (a person decides)
+queued -> cancelled | expired | sent (an earlier attempt did arrive)        held | dead -> queued | cancelled | sent (a person decides)
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,8 @@ PRIORITY: Final[Mapping[Origin, int]] = {Origin.HUMAN: 0, Origin.BOT: 1, Origin.
 _ACCEPTED: Final = frozenset({Status.SENT, Status.DELIVERED, Status.READ})
 
 TRANSITIONS: Final[Mapping[Status, frozenset[Status]]] = {
-    Status.QUEUED: frozenset({Status.SENDING, Status.CANCELLED, Status.EXPIRED}),
+    # Accepted: a status of an earlier attempt came after all, so that it need not be sent again.
+    Status.QUEUED: frozenset({Status.SENDING, Status.CANCELLED, Status.EXPIRED}) | _ACCEPTED,
     Status.SENDING: frozenset({Status.QUEUED, Status.FAILED, Status.UNKNOWN, Status.DEAD}) | _ACCEPTED,
     Status.UNKNOWN: frozenset({Status.QUEUED, Status.FAILED, Status.HELD}) | _ACCEPTED,
     Status.HELD: frozenset({Status.QUEUED, Status.CANCELLED, Status.FAILED}) | _ACCEPTED,

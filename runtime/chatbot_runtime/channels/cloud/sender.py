@@ -33,6 +33,9 @@ POLL_S: Final = 1.0
 PAUSE_S: Final = 300.0
 """How long the provider's refusal of account or token pauses the channel before one message is tried again."""
 
+CLAIM_LEASE_S: Final = 10.0
+"""How long a claimed chat may wait for its pace. Short, as after an outage it delays what was claimed and not begun; `begin` extends it."""
+
 THROTTLE_S: Final = 1.0
 PAIR_BURST: Final = 5
 """Messages that one recipient may get at once before the pair interval counts."""
@@ -87,7 +90,7 @@ class CloudSender:
             if await self._paused(conn):
                 return 0
             # After a pause, one message finds out whether the provider has us back.
-            claims = await claim_out(conn, self._channel, 1 if self._probing else free, self._settings.lease_ttl_s)
+            claims = await claim_out(conn, self._channel, 1 if self._probing else free, min(CLAIM_LEASE_S, self._settings.lease_ttl_s))
         for claim in claims:
             task = asyncio.create_task(self._handle(claim, lifecycle))
             self._tasks.add(task)
@@ -155,7 +158,7 @@ class CloudSender:
             if wait is None:
                 return True
             waited += wait.seconds
-            if wait.seconds > LONG_WAIT_S or waited > self._settings.lease_ttl_s / 4:
+            if wait.seconds > LONG_WAIT_S or waited > min(CLAIM_LEASE_S, self._settings.lease_ttl_s) / 2:
                 await self._put_back(lane, wait.seconds)
                 return False
             await lifecycle.pause(wait.seconds)
