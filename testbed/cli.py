@@ -1,4 +1,4 @@
-"""The command line: `python -m testbed up|down|status|build|images|env`."""
+"""The command line: `python -m testbed up|down|status|build|images|demo|demo-down|env`."""
 
 import argparse
 import contextlib
@@ -59,6 +59,10 @@ def _parser() -> argparse.ArgumentParser:
     images = commands.add_parser("images", help="build the container images and load them", add_help=False)
     images.add_argument("rest", nargs=argparse.REMAINDER)
     images.set_defaults(command=_images)
+
+    demo = "from nothing to a chatbot that answers a WhatsApp message; `demo-down` removes it"
+    commands.add_parser("demo", help=demo).set_defaults(command=_demo, node=True, sim=0)
+    commands.add_parser("demo-down", help="the same as `down`").set_defaults(command=_down)
 
     commands.add_parser("env", help='print shell exports: eval "$(python -m testbed env)"').set_defaults(command=_env)
     return parser
@@ -179,6 +183,17 @@ def _images(settings: Settings, options: argparse.Namespace) -> int:
 
     code: int = images.main(settings, options.rest)
     return code
+
+
+def _demo(settings: Settings, options: argparse.Namespace) -> int:
+    from testbed import demo
+
+    progress = Progress()
+    with progress.step("cluster with one real node"):
+        _up(settings, options)
+    found = plane.load_site(settings)
+    demo.run(settings if found is None else found[1], progress)
+    return 0
 
 
 def _env(settings: Settings, _: argparse.Namespace) -> int:
