@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
+
 from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec, ChatbotInstanceStatus
 from chatbot_operator.constants import (
     ANNOTATION_INPUTS_HASH,
@@ -214,7 +216,7 @@ class Cluster:
             return EffectFailure(key, reason, "refused", stuck)
         self.applied += 1
         live = self.things.get(key)
-        body = copy.deepcopy(dict(effect.manifest))
+        body = orjson.loads(orjson.dumps(effect.manifest))
         if live is None:
             assert not effect.uid, f"{key} is gone but was applied with a uid"
             self.things[key] = Thing(body, f"{key.kind}-{next(self._numbers)}", health=_first_health(key.kind))
@@ -359,7 +361,9 @@ class Cluster:
         raise AssertionError(f"no rest after {passes} passes: {self.condition('Ready')}")
 
     def _state(self) -> Any:
-        return copy.deepcopy((self.status, self.things, self.secrets, self.finalizers))
+        """Return a value that differs when anything that matters does."""
+        things = [(key, thing.uid, thing.deleting, thing.health, orjson.dumps(thing.body)) for key, thing in self.things.items()]
+        return self.status, things, copy.deepcopy(self.secrets), self.finalizers
 
     def condition(self, kind: str) -> tuple[str, str]:
         """Return status and reason of a condition, empty texts when it is absent."""
