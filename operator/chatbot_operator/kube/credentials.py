@@ -76,7 +76,10 @@ class Credentials:
 
     async def authorization(self) -> str | None:
         """Return the value of the Authorization header, or None with client certificates."""
-        token = await self._configuration.get_api_key_with_prefix(_TOKEN)
+        try:
+            token = await self._configuration.get_api_key_with_prefix(_TOKEN)
+        except (ConfigException, OSError):  # missing or empty just now: the server may still take the old one
+            token = self._configuration.api_key.get(_TOKEN)
         return token.strip() if token else None
 
 
@@ -85,6 +88,8 @@ def _tls_of(configuration: Configuration) -> ssl.SSLContext | None:
     if not str(configuration.host).startswith("https"):
         return None
     context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+    # Python 3.13 refuses authorities without every extension of RFC 5280, which several distributions issue. Trust and name stay verified.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if configuration.cert_file:
         context.load_cert_chain(configuration.cert_file, keyfile=configuration.key_file)
     if not configuration.verify_ssl:
