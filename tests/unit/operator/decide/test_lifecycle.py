@@ -1,0 +1,190 @@
+"""Pure. Paused changes nothing, Hibernated stops in order, deletion keeps or removes data as told."""
+
+from typing import Any
+
+import pytest
+
+from chatbot_operator.constants import FINALIZER
+from chatbot_operator.model.effect import Delete, Emit, SetFinalizer
+from chatbot_operator.model.objects import Health
+from tests.support.simcluster import Cluster, minimal
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    made = Cluster(minimal(workerWeb={"numbers": [{"name": "one"}]}))
+    made.settle()
+    return made
+
+
+def replicas(cluster: Cluster) -> dict[str, Any]:
+    names = {"demo-web-one": "web", "demo-scheduler": "scheduler", "demo-app": "app", "demo-redis": "redis", "demo-postgres": "postgres"}
+    return {
+        names[key.name]: thing.body["spec"].get("replicas")
+        for key, thing in cluster.things.items()
+        if key.kind in ("Deployment", "StatefulSet")
+    }
+
+
+def order_of_changes(cluster: Cluster) -> list[str]:
+    changed = []
+    for _ in range(20):
+        before = replicas(cluster)
+        cluster.run_pass()
+        after = replicas(cluster)
+        changed += [name for name in after if after[name] != before[name]]
+        cluster.play()
+    return changed
+
+
+def test_hibernation_stops_in_order_and_resumes_in_reverse(cluster: Cluster) -> None:
+    running = replicas(cluster)
+    claims = {key for key in cluster.things if key.kind == "PersistentVolumeClaim"}
+    cluster.edit(lifecycle="Hibernated")
+    assert order_of_changes(cluster) == ["web", "scheduler", "app", "redis", "postgres"]
+    assert set(replicas(cluster).values()) == {0}
+    assert cluster.condition("Ready") == ("False", "Hibernated")
+    assert cluster.condition("Reconciling") == ("False", "Settled")
+    assert claims <= set(cluster.things)
+    cluster.edit(lifecycle="Running")
+    resumed = order_of_changes(cluster)
+    assert set(resumed[:2]) == {"postgres", "redis"}
+    assert resumed[2:] == ["app", "scheduler", "web"]
+    assert replicas(cluster) == running
+    assert cluster.condition("Ready") == ("True", "AllReady")
+
+
+def test_hibernation_waits_for_pods_that_still_run(cluster: Cluster) -> None:
+    cluster.edit(lifecycle="Hibernated")
+    cluster.run_pass()
+    cluster.thing("StatefulSet", "demo-web-one").health = Health(ready=False, reason="ScalingDown")
+    cluster.run_pass()
+    assert replicas(cluster)["scheduler"] == 1
+    assert cluster.message("Ready") == "stopping worker-web"
+    assert cluster.condition("Reconciling") == ("True", "Progressing")
+
+
+def test_hibernation_under_an_autoscaler_takes_it_away_and_brings_it_back() -> None:
+    cluster = Cluster(minimal(app={"autoscaling": {"minReplicas": 3, "maxReplicas": 5}}))
+    cluster.settle()
+    cluster.edit(lifecycle="Hibernated")
+    cluster.settle()
+    assert cluster.key("HorizontalPodAutoscaler", "demo-app") not in cluster.things
+    assert replicas(cluster)["app"] == 0
+    cluster.edit(lifecycle="Running")
+    cluster.settle()
+    assert cluster.key("HorizontalPodAutoscaler", "demo-app") in cluster.things
+    assert replicas(cluster)["app"] == 3
+
+
+def test_a_missing_secret_does_not_keep_an_instance_from_hibernating() -> None:
+    cluster = Cluster(minimal(secrets={"jwt": {"name": "auth", "key": "jwt"}}))
+    cluster.secrets["auth"] = {"jwt": "x"}
+    cluster.settle()
+    del cluster.secrets["auth"]
+    cluster.edit(lifecycle="Hibernated")
+    cluster.settle()
+    assert set(replicas(cluster).values()) == {0}
+
+
+def test_a_new_instance_that_hibernates_starts_no_job() -> None:
+    cluster = Cluster(minimal(lifecycle="Hibernated"))
+    cluster.settle()
+    assert not [key for key in cluster.things if key.kind == "Job"]
+    assert cluster.condition("Ready") == ("False", "Hibernated")
+    cluster.edit(lifecycle="Running")
+    cluster.settle()
+    assert cluster.condition("Ready") == ("True", "AllReady")
+
+
+def test_paused_changes_nothing_and_says_what_differs(cluster: Cluster) -> None:
+    cluster.edit(lifecycle="Paused")
+    cluster.edit(app={"replicas": 5})
+    cluster.remove(cluster.key("Service", "demo-app"))
+    applied = cluster.applied
+    for _ in range(3):
+        decision = cluster.run_pass()
+        assert all(isinstance(effect, Emit) for effect in decision.effects)
+    assert cluster.applied == applied
+    assert cluster.condition("Ready") == ("False", "Paused")
+    assert cluster.condition("Reconciling") == ("False", "Settled")
+    assert "2 object(s) differ" in cluster.message("Ready")
+    assert cluster.condition("AppReady") == ("True", "Available")
+
+
+def test_paused_starts_no_migration_and_keeps_its_state(cluster: Cluster) -> None:
+    cluster.edit(lifecycle="Paused", release={"version": "2", "image": "chatbot@sha256:" + "b" * 64})
+    jobs = cluster.status.jobs
+    cluster.settle()
+    assert cluster.status.jobs == jobs
+    assert cluster.status.release.desired == "2"
+    assert cluster.status.release.stable == "1.0.0"
+    cluster.edit(lifecycle="Running")
+    cluster.settle()
+    assert cluster.status.release.stable == "2"
+
+
+def test_a_component_that_fails_while_paused_is_still_seen(cluster: Cluster) -> None:
+    cluster.edit(lifecycle="Paused")
+    cluster.broken = {"app": Health(ready=False, reason="CrashLoopBackOff")}
+    cluster.play()
+    cluster.run_pass()
+    assert cluster.condition("AppReady")[0] == "False"
+
+
+def test_the_finalizer_is_there_only_while_the_policy_needs_it(cluster: Cluster) -> None:
+    assert cluster.finalizers == ()
+    cluster.edit(deletionPolicy="Delete")
+    cluster.settle()
+    assert cluster.finalizers == (FINALIZER,)
+    cluster.finalizers = ("somebody/else", *cluster.finalizers)
+    cluster.edit(deletionPolicy="Retain")
+    cluster.settle()
+    assert cluster.finalizers == ("somebody/else",)
+
+
+def test_deletion_with_delete_removes_own_data_and_nothing_else(cluster: Cluster) -> None:
+    cluster.edit(deletionPolicy="Delete")
+    cluster.settle()
+    foreign = cluster.thing("Secret", "demo-jwt")
+    foreign.labels["chatbotops.io/instance-uid"] = "somebody"
+    cluster.deleting = True
+    decision = cluster.run_pass()
+    kinds = [effect.key.kind for effect in decision.effects if isinstance(effect, Delete)]
+    assert kinds.index("StatefulSet") < kinds.index("PersistentVolumeClaim") < kinds.index("Secret")
+    assert SetFinalizer(False) not in decision.effects
+    cluster.settle()
+    assert [str(key) for key in cluster.things] == ["Secret chat/demo-jwt"]
+
+
+def test_deletion_waits_for_what_is_still_there_and_names_it(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster.edit(deletionPolicy="Delete")
+    cluster.settle()
+    cluster.deleting = True
+    with monkeypatch.context() as patched:
+        patched.setattr(cluster, "_in_use", lambda _claim: True)
+        for _ in range(3):
+            decision = cluster.run_pass()
+            cluster.play()
+        assert decision.effects == ()
+    assert cluster.condition("Ready") == ("False", "Deleting")
+    assert "PersistentVolumeClaim demo-pgdata-g1" in cluster.message("Ready")
+    cluster.settle()
+    assert cluster.gone
+
+
+@pytest.mark.parametrize("policy", ["Retain", "Delete"])
+def test_a_terminating_namespace_is_released_at_once(cluster: Cluster, policy: str) -> None:
+    cluster.edit(deletionPolicy=policy)
+    cluster.settle()
+    cluster.namespace_terminating = True
+    cluster.deleting = True
+    decision = cluster.run_pass()
+    assert decision.effects == ((SetFinalizer(False),) if policy == "Delete" else ())
+    assert cluster.finalizers == ()
+
+
+def test_in_a_terminating_namespace_nothing_is_made(cluster: Cluster) -> None:
+    cluster.namespace_terminating = True
+    cluster.remove(cluster.key("Service", "demo-app"))
+    assert cluster.run_pass().effects == ()
