@@ -7,7 +7,7 @@ export PYTHON
 .DEFAULT_GOAL := help
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 
 # --- environment -----------------------------------------------------------------------------------------------------
 
@@ -77,9 +77,32 @@ test-component: packages venv ## Runtime and jobs on real PostgreSQL and Redis
 test-controlplane: venv ## API, engine and chart on a real control plane
 	@tools/run-layers controlplane
 
+.PHONY: test-e2e
+test-e2e: venv ## Helm, real pods, a message answered, on a real node (needs root)
+	@tools/run-layers e2e
+
+.PHONY: test-browser
+test-browser: packages venv ## Admin UI and dashboard in Chromium
+	@tools/packages browser
+	@tools/run-layers browser
+
 .PHONY: bench
 bench: packages venv ## Measure operator and runtime beside the floor and a peer (up to an hour)
 	$(BIN)/python -m bench $(BENCH)
+
+# --- a cluster on this machine ---------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: venv ## From nothing to a chatbot that answers a WhatsApp message (needs root)
+	@$(BIN)/python -m testbed demo
+
+.PHONY: demo-down
+demo-down: ## Remove the demo's cluster without a trace
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m testbed demo-down; fi
+
+.PHONY: images
+images: venv ## Build the container images
+	@$(BIN)/python -m testbed images
 
 # --- leftovers -------------------------------------------------------------------------------------------------------
 

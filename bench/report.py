@@ -76,7 +76,7 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(int(memory) / 1024**2, 1),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "kubernetes": kubernetes,
+        "cluster": f"Kubernetes {kubernetes}",
         **versions,
         "commit": commit + (" with changes" if changed else ""),
         "load_before": os.getloadavg()[0],
