@@ -10,7 +10,7 @@ from testbed.demo import Demo
 from testbed.progress import Progress
 from tests.support import artefacts
 from tests.support.cluster import Cluster, running_cluster
-from tests.support.fixtures import _FAILED, OPERATOR_USER, pytest_runtest_makereport  # noqa: F401 - a hook is found by its name
+from tests.support.fixtures import FAILED, OPERATOR_USER, pytest_runtest_makereport  # noqa: F401 - a hook is found by its name
 from tests.support.site import Site
 
 _HERE = Path(__file__).parent
@@ -58,7 +58,7 @@ def site(request: pytest.FixtureRequest, quickstart: Site) -> Iterator[Site]:
     """The quickstart chatbot, Ready at the start of each test; a failed test leaves artefacts."""
     quickstart.wait_ready()
     yield quickstart
-    if request.node.stash.get(_FAILED, False):
+    if request.node.stash.get(FAILED, False):
         folder = artefacts.folder_of(request.node.nodeid)
         artefacts.collect(quickstart.cluster, quickstart.namespace, OPERATOR_USER, [], folder)
         (folder / "operator.log").write_text(
@@ -76,6 +76,6 @@ def namespace(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[str]
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     api.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     yield name
-    if request.node.stash.get(_FAILED, False):
+    if request.node.stash.get(FAILED, False):
         artefacts.collect(cluster, name, OPERATOR_USER, [], artefacts.folder_of(request.node.nodeid))
     api.delete(path("Namespace", name=name))

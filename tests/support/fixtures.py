@@ -26,7 +26,8 @@ from tests.support.operatorprocess import OperatorProcess
 OPERATOR_NAMESPACE: Final = "chatbot-operator"
 OPERATOR_NAME: Final = "chatbot-operator"
 OPERATOR_USER: Final = f"system:serviceaccount:{OPERATOR_NAMESPACE}:{OPERATOR_NAME}"
-_FAILED: Final = pytest.StashKey[bool]()
+FAILED: Final = pytest.StashKey[bool]()
+"""Stash key of a test: set when any of its phases failed."""
 
 StartOperator = Callable[..., OperatorProcess]
 
@@ -46,7 +47,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Remember whether any phase of a test failed, so that its fixtures can leave artefacts."""
     outcome: Any = yield
     if outcome.get_result().failed:
-        item.stash[_FAILED] = True
+        item.stash[FAILED] = True
 
 
 @pytest.fixture(scope="session")
@@ -133,7 +134,7 @@ def namespace(request: pytest.FixtureRequest, cluster: Cluster, operator_logs: l
     labels = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/enforce-version": "latest"}
     api.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     yield name
-    if request.node.stash.get(_FAILED, False):
+    if request.node.stash.get(FAILED, False):
         artefacts.collect(cluster, name, OPERATOR_USER, operator_logs, artefacts.folder_of(request.node.nodeid))
     _delete_namespace(Api(cluster.admin), name)
 
