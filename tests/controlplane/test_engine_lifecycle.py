@@ -20,6 +20,18 @@ def _image(live: dict[str, Any]) -> str:
     return str(live["spec"]["template"]["spec"]["containers"][0]["image"])
 
 
+async def _nudge(admin: KubeApi, namespace: str) -> None:
+    """Ask for a pass."""
+    annotations = {"chatbotops.io/reconcile-at": str(asyncio.get_running_loop().time())}
+    await admin.patch(path("ChatbotInstance", namespace, "shop"), {"metadata": {"annotations": annotations}})
+
+
+def _answered(live: dict[str, Any]) -> bool:
+    """Return whether the newest request for a pass was handled."""
+    asked = live["metadata"].get("annotations", {}).get("chatbotops.io/reconcile-at")
+    return bool(live["status"].get("lastHandledReconcileAt") == asked)
+
+
 async def test_a_created_instance_becomes_ready_and_then_costs_no_write_at_all(
     admin: KubeApi, namespace: str, start_operator: StartOperator, audit: AuditLog
 ) -> None:
@@ -29,6 +41,9 @@ async def test_a_created_instance_becomes_ready_and_then_costs_no_write_at_all(
     assert live["status"]["release"]["stable"] == "1.0"
     found = await instances.children(admin, namespace)
     assert {"Deployment/shop-app", "Deployment/shop-scheduler", "StatefulSet/shop-postgres", "Secret/shop-postgres"} <= set(found)
+    assert "annotations" not in live["metadata"], "kopf, or we, wrote an annotation"
+    assert "finalizers" not in live["metadata"], "Retain needs no finalizer"
+    assert {entry["manager"] for entry in live["metadata"]["managedFields"]} <= {"chatbot-operator", "python-requests", "Python", "unknown"}
     await wait_passes(operator, 2)
     audit.mark()
     await wait_passes(operator, 3)
@@ -91,7 +106,7 @@ async def test_drift_in_our_fields_is_repaired_and_the_work_of_others_is_left_al
 async def test_somebody_who_keeps_taking_a_field_is_named_and_then_left_alone(
     admin: KubeApi, namespace: str, start_operator: StartOperator
 ) -> None:
-    operator = start_operator()
+    start_operator()
     await admin.create(manifest(namespace))
     await wait_ready(admin, namespace)
     app = path("Deployment", namespace, "shop-scheduler")
@@ -103,15 +118,9 @@ async def test_somebody_who_keeps_taking_a_field_is_named_and_then_left_alone(
         path("ChatbotInstance", namespace, "shop"), lambda live: instances.reason(live) == "FieldConflict", what="FieldConflict"
     )
     assert "stubborn" in condition(live, "Ready")["message"]
-    await wait_passes(operator, 1) if await _nudge(admin, namespace) else None
+    await _nudge(admin, namespace)
+    await admin.wait(path("ChatbotInstance", namespace, "shop"), _answered, what="a pass that saw the drift")
     assert _replicas(await admin.get(app)) == 3
-
-
-async def _nudge(admin: KubeApi, namespace: str) -> bool:
-    """Ask for a pass."""
-    annotations = {"chatbotops.io/reconcile-at": str(asyncio.get_running_loop().time())}
-    await admin.patch(path("ChatbotInstance", namespace, "shop"), {"metadata": {"annotations": annotations}})
-    return True
 
 
 async def test_an_object_that_is_not_ours_is_never_taken(admin: KubeApi, namespace: str, start_operator: StartOperator) -> None:
@@ -159,7 +168,7 @@ async def test_a_paused_instance_is_observed_and_not_touched(
     app = path("Deployment", namespace, "shop-app")
     await admin.patch(app, {"spec": {"replicas": 4}})
     await _nudge(admin, namespace)
-    await admin.wait(target, lambda live: live["status"].get("lastHandledReconcileAt"), what="a pass after the drift")
+    await admin.wait(target, _answered, what="a pass after the drift")
     touched = await instances.changed_by(audit, admin, OPERATOR_USER)
     assert {change.split()[1] for change in touched} <= {"chatbotinstances/status", "events"}
     assert _replicas(await admin.get(app)) == 4

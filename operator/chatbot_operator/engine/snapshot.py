@@ -113,7 +113,8 @@ class Observer:
     def look_again(self, snapshot: Snapshot) -> float | None:
         """Return in how many seconds something that no watch tells may have changed: a missing Secret, the end of a contest."""
         identity = snapshot.identity
-        missing = self._secrets.next_check(identity.namespace, snapshot.secrets, identity.uid)
+        absent = [name for name, facts in snapshot.secrets.items() if facts is None]
+        missing = self._secrets.next_check(identity.namespace, absent, identity.uid)
         contest = self._contests.next_end(snapshot.children)
         return min((wait for wait in (missing, contest) if wait is not None), default=None)
 

@@ -122,15 +122,16 @@ class Workers:
         self._metrics.pass_seconds.observe(self._clock.monotonic() - began)
 
     def _settle(self, key: InstanceKey, report: PassReport) -> None:
-        """Queue the key again as its pass asks for. A pass that changes something again and again is slowed down by the back-off."""
+        """Queue the key again as its pass asks for. One that wants to be repeated at once, again and again, is slowed down."""
         if report.result is Result.GONE:
             self._queue.drop(key)
             return
-        if report.result is Result.STEADY and not (report.error and report.requeue_after is None):
-            self._queue.forget(key)
-        else:
+        at_once = report.requeue_after is not None and report.requeue_after <= 0
+        if report.result is not Result.STEADY or at_once or (report.error and report.requeue_after is None):
             self._queue.add_rate_limited(key)
-        if report.requeue_after is not None:
+        else:
+            self._queue.forget(key)
+        if report.requeue_after is not None and not at_once:
             self._queue.add_after(key, report.requeue_after)
         spread = 1 + RESYNC_SPREAD * (2 * self._rand() - 1)
         self._queue.add_after(key, self._resync_seconds * spread, Priority.LOW)

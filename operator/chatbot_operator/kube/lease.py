@@ -116,10 +116,11 @@ class LeaderElector:
                 await self._look()  # a renewal was under way when we were stopped
         return False
 
-    def see(self, live: Mapping[str, Any]) -> None:
-        """Take in the Lease as the watch delivered it."""
+    def see(self, live: Mapping[str, Any], *, told: bool = True) -> None:
+        """Take in the Lease. `told`: the watch delivered it, which a list before a new watch does not prove."""
         now = self._clock.monotonic()
-        self.last_seen = now
+        if told:
+            self.last_seen = now
         self._tenancy.see(Record.of(live), now)
         self._seen.set()
 
@@ -183,7 +184,7 @@ class LeaderElector:
                 async for page in self._client.list_pages(self._key.kind, self._key.namespace, fields=fields):
                     version = page.resource_version
                     for item in page.items:
-                        self.see(item)
+                        self.see(item, told=False)
                 events = self._client.watch(
                     self._key.kind, self._key.namespace, resource_version=version, fields=fields, silence_seconds=silence
                 )

@@ -128,12 +128,13 @@ class FakeRecorder:
 class FakeSecrets:
     def __init__(self) -> None:
         self.wait: float | None = None
+        self.found = False
 
     async def facts(self, namespace: str, names: Iterable[str], instance_uid: str) -> Mapping[str, SecretFacts | None]:
-        return dict.fromkeys(names)
+        return {name: SecretFacts(name, {}) if self.found else None for name in names}
 
     def next_check(self, namespace: str, names: Iterable[str], instance_uid: str) -> float | None:
-        return self.wait
+        return self.wait if list(names) else None
 
 
 class FakeNamespaces:

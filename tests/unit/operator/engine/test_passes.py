@@ -163,6 +163,13 @@ async def test_the_earlier_of_what_the_decision_and_a_missing_secret_ask_for_cou
     assert (await world.run()).requeue_after == 5
 
 
+async def test_a_secret_that_exists_is_not_waited_for() -> None:
+    world = World(lambda snapshot: Decision(observed(snapshot)))
+    world.secrets.wait = 0.0
+    world.secrets.found = True
+    assert (await world.run()).requeue_after is None
+
+
 async def test_an_invalid_spec_reaches_the_decision_with_the_field_and_without_its_value() -> None:
     world = World(lambda snapshot: Decision(observed(snapshot)))
     world.put(live_instance("11", spec={"release": {"version": "1", "image": "Hunter2 is no image"}}))
