@@ -14,6 +14,7 @@ from tests.support.cluster import Cluster
 from tests.support.golden import CASES, live_manifests, run_case
 from tests.support.kubeapi import KubeApi
 from tests.support.kubeclient import connect
+from tests.support.quantities import KNOWN
 
 
 @pytest.fixture
@@ -69,3 +70,15 @@ async def test_pods_pass_pod_security_restricted(client: KubeClient, admin: Kube
         await client.create(pod)
         made += 1
     assert made == 8
+
+
+async def test_quantities_are_stored_as_we_write_them(admin: KubeApi, namespace: str) -> None:
+    for number, (text, stored) in enumerate(KNOWN):
+        quota = {
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": f"q{number}", "namespace": namespace},
+            "spec": {"hard": {"limits.cpu": text}},
+        }
+        live = await admin.apply(quota, namespace, manager="test")
+        assert live["spec"]["hard"]["limits.cpu"] == stored, text

@@ -329,6 +329,10 @@ class Cluster:
         claim = thing.body["spec"]["template"]["spec"]["volumes"]
         name = next(volume["persistentVolumeClaim"]["claimName"] for volume in claim if "persistentVolumeClaim" in volume)
         uid = self.thing("PersistentVolumeClaim", name).uid
+        env = {item["name"]: item["value"] for item in thing.body["spec"]["template"]["spec"]["containers"][0].get("env", [])}
+        expected = env.get("EXPECTED_SYSTEM_IDENTIFIER")
+        if expected and expected != self.disks.get(uid):
+            return _ended("Failed", "WrongDatabase" if uid in self.disks else "DatabaseMissing", {})
         self.disks.setdefault(uid, f"70{next(self._numbers)}")
         return _ended("Succeeded", "Initialized", {"systemIdentifier": self.disks[uid]})
 

@@ -1,12 +1,13 @@
 """Whether the database's volume is the one that was bootstrapped. An empty database never replaces a lost one in silence."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from chatbot_operator.model.objects import ChildState
 from chatbot_operator.model.verdict import OK, Verdict, stop, wait
 
-REASON = "DataLossSuspected"
-_HELP = "nothing is changed until a person decides: bring the volume back, or restore a backup into a new instance"
+REASON: Final = "DataLossSuspected"
+_HELP: Final = "nothing is changed until a person decides: bring the volume back, or restore a backup into a new instance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,11 @@ def judge_report(evidence: Evidence, identifier: str) -> Verdict:
     if expected and identifier != expected:
         return stop(REASON, f"claim {evidence.claim_name} holds database {identifier}, not {expected}; {_HELP}")
     return OK
+
+
+def judge_loss(evidence: Evidence, told: str) -> Verdict:
+    """Return the verdict on a bootstrap Job that did not find the expected database."""
+    return stop(REASON, f"claim {evidence.claim_name}: {told}; {_HELP}")
 
 
 def _judge_identity(evidence: Evidence) -> Verdict:

@@ -1,15 +1,19 @@
 """Identity of the managed database: first the volume, then a bootstrap Job that says which database lies on it, then the server."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from chatbot_operator.api.v1alpha1.instance import DatabaseStatus, JobStatus
 from chatbot_operator.desired import names
 from chatbot_operator.desired.metadata import digest
-from chatbot_operator.gates.volume import Evidence, judge_report, judge_volume
+from chatbot_operator.gates.volume import REASON, Evidence, judge_loss, judge_report, judge_volume
 from chatbot_operator.machines.jobs import JobCase, JobDecision, decide_job, fail, judge_failed
 from chatbot_operator.machines.world import World
 from chatbot_operator.model.targets import JobTarget
 from chatbot_operator.model.verdict import OK, Decision, Verdict, wait
+
+_LOSSES: Final = frozenset({"DatabaseMissing", "WrongDatabase"})
+"""What a bootstrap Job reports that was told which database it must find (docs/runtime-contract.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,7 @@ class DatabaseDecision:
     @property
     def lost(self) -> bool:
         """Return whether data may be lost, so that nothing of the instance may be changed."""
-        return self.verdict.decision is Decision.STOP and self.verdict.reason == "DataLossSuspected"
+        return self.verdict.decision is Decision.STOP and self.verdict.reason == REASON
 
 
 def decide_database(world: World, ready: Verdict, *, may_start: bool) -> DatabaseDecision:
@@ -85,7 +89,10 @@ def _bootstrap(world: World, evidence: Evidence, claim_uid: str) -> DatabaseDeci
     if decided.report is not None:
         return _take_in(world, evidence, claim_uid, decided)
     target = JobTarget(key, decided.state.attempt, expected_identifier=evidence.expected) if decided.wanted else None
-    return DatabaseDecision(status, decided.verdict, decided.state, target)
+    verdict = decided.verdict
+    if verdict.reason in _LOSSES:
+        verdict = judge_loss(evidence, decided.state.message)
+    return DatabaseDecision(status, verdict, decided.state, target)
 
 
 def _take_in(world: World, evidence: Evidence, claim_uid: str, decided: JobDecision) -> DatabaseDecision:

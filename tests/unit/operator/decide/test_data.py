@@ -76,15 +76,19 @@ def test_a_re_adopted_claim_is_not_asked_to_shrink() -> None:
     assert cluster.condition("Ready") == ("True", "AllReady")
 
 
-def test_the_bootstrap_of_a_re_adopted_volume_must_find_its_database(cluster: Cluster) -> None:
+@pytest.mark.parametrize(("disk", "told"), [("99", "WrongDatabase"), (None, "DatabaseMissing")])
+def test_the_bootstrap_of_a_re_adopted_volume_must_find_its_database(cluster: Cluster, disk: str | None, told: str) -> None:
     cluster.deleting = True
     cluster.settle()
-    cluster.disks[cluster.thing("PersistentVolumeClaim", CLAIM).uid] = "99"
+    uid = cluster.thing("PersistentVolumeClaim", CLAIM).uid
+    cluster.disks = {uid: disk} if disk else {}
     cluster.recreate("uid-2")
     cluster.settle()
-    assert cluster.condition("Ready") == ("False", "DataLossSuspected")
-    assert "holds database 99" in cluster.message("Ready")
+    assert cluster.condition("Stalled") == ("True", "DataLossSuspected")
+    assert told in cluster.message("Ready")
     assert cluster.status.database.system_identifier is None
+    assert cluster.disks == ({uid: disk} if disk else {})
+    assert cluster.key("StatefulSet", "demo-postgres") not in cluster.things
 
 
 def test_a_bootstrap_that_expects_a_database_says_so_to_the_job(cluster: Cluster) -> None:
