@@ -1,6 +1,7 @@
 """`python -m testbed demo`: from nothing to a chatbot that answers a WhatsApp message, on a real cluster on this machine."""
 
 import subprocess
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,8 @@ OPERATOR: Final = "chatbot-operator"
 GREETING: Final = "Hola"
 _READY_S: Final = 300.0
 _ANSWER_S: Final = 30.0
+_LINE: Final = 150
+"""Characters of a progress line."""
 
 Object = dict[str, Any]
 
@@ -45,8 +48,19 @@ class Demo:
         with self._progress.step("images"):
             store = ImageStore(self._settings.cache, self._progress.say)
             images = store.ensure()
-            node.load_images(self._settings, store, images)
+            moved = node.load_images(self._settings, store, images)
+        if self._instance["spec"]["release"]["image"] in moved:
+            self._restart_chatbot()
         return images
+
+    def _restart_chatbot(self) -> None:
+        """Replace pods that run an older image of the same name: the sample names a version, not a digest."""
+        selector = f"chatbotops.io/instance={self.name},chatbotops.io/component in (app,scheduler)"
+        pods = self._api.get(f"/api/v1/namespaces/{self.namespace}/pods", labelSelector=selector)["items"]
+        for pod in pods:
+            self._api.delete(f"/api/v1/namespaces/{self.namespace}/pods/{pod['metadata']['name']}")
+        if pods:
+            self._progress.say("the chatbot's image changed: its pods are replaced")
 
     def install_operator(self, images: list[Image]) -> None:
         """Install or upgrade the chart; the image's tag is its content, so that a changed operator is rolled out."""
@@ -79,7 +93,7 @@ class Demo:
                 text = f"{condition.get('reason', 'Unknown')}: {condition.get('message', 'not yet looked at by the operator')}"
                 if text != said:
                     said = text
-                    self._progress.say(f"  {text}")
+                    self._progress.say(f"  {textwrap.shorten(text, _LINE, placeholder=' ...')}")
                 current = condition.get("observedGeneration") == instance["metadata"]["generation"]
                 return bool(current and condition.get("status") == "True")
 
