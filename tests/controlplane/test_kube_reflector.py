@@ -23,7 +23,7 @@ from tests.support.faultproxy import FaultProxy
 from tests.support.fixtures import OperatorAccount
 from tests.support.kubeapi import KubeApi, path
 from tests.support.kubeclient import connect
-from tests.support.watcher import watching
+from tests.support.watcher import Watcher, running, watching
 
 
 @pytest.fixture
@@ -112,6 +112,61 @@ async def test_pods_and_health_of_a_rollout_are_seen(client: KubeClient, namespa
         assert deployed is not None
         assert deployed.health.ready_replicas == 1
         assert "replicasManagers" not in deployed.details, "status writes of the controller are no ownership of replicas"
+
+
+class JobSpy(Watcher):
+    """Remembers every health of a Job that a pass could have seen."""
+
+    def __init__(self, client: KubeClient, namespace: str) -> None:
+        super().__init__(client, namespace)
+        self.reasons: set[str] = set()
+
+    def _changed(self, namespace: str, instance: str) -> None:
+        super()._changed(namespace, instance)
+        children_now = self.reflectors.children(namespace, instance).items()
+        self.reasons |= {child.health.reason for key, child in children_now if key.kind == "Job"}
+
+
+async def test_results_of_jobs_arrive_and_never_look_lost_in_between(client: KubeClient, namespace: str) -> None:
+    """Jobs and pods come by different watches, so a Job is often seen to end before its pod is."""
+    jobs = []
+    for number in range(12):
+        job = children.job(namespace, f"migrate-{number}")
+        for metadata in (job["metadata"], job["spec"]["template"]["metadata"]):
+            metadata["labels"] = children.labels(component="migrate")
+        job["spec"]["template"]["spec"].pop("tolerations")
+        jobs.append(job)
+    async with running(JobSpy(client, namespace)) as seen:
+        await asyncio.gather(*(client.apply(job) for job in jobs))
+        for job in jobs:
+            name = job["metadata"]["name"]
+            ended = await seen.until(lambda name=name: (c := seen.child(namespace, "Job", name)) and c.health.terminal and c, name, 60)
+            assert (ended.health.ready, ended.details["result"]) == (True, "read"), ended.health
+            assert ended.health.result is not None
+            assert ended.health.result.data["revision"] == "0001"
+        assert seen.reasons <= {"Pending", "Running", "ResultPending", "Migrated", "AlreadyCurrent"}
+
+
+async def test_the_result_of_a_job_whose_pod_is_gone_is_missing_after_a_restart(client: KubeClient, admin: KubeApi, namespace: str) -> None:
+    job = children.job(namespace)
+    for metadata in (job["metadata"], job["spec"]["template"]["metadata"]):
+        metadata["labels"] = children.labels(component="migrate")
+    job["spec"]["template"]["spec"].pop("tolerations")
+    async with watching(client, namespace) as seen:
+        await client.apply(job)
+        await seen.until(lambda: (c := seen.child(namespace, "Job", "migrate")) and c.health.terminal, "the end of the Job", 60)
+        pods = [key for key in seen.reflectors.children(namespace, INSTANCE) if key.kind == "Pod"]
+        for key in pods:
+            await admin.delete(path("Pod", namespace, key.name))
+        await seen.until(lambda: not any(key.kind == "Pod" for key in seen.reflectors.children(namespace, INSTANCE)), "no pods")
+        kept = seen.child(namespace, "Job", "migrate")
+        assert kept is not None
+        assert kept.details["result"] == "read", "this process has seen it"
+    async with watching(client, namespace) as seen:
+        lost = await seen.until(
+            lambda: (c := seen.child(namespace, "Job", "migrate")) and c.health.terminal and c, "that the result is missing"
+        )
+        assert (lost.health.ready, lost.health.reason, lost.details["result"]) == (False, "ResultUnreadable", "missing")
 
 
 @asynccontextmanager

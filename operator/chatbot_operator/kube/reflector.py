@@ -20,6 +20,8 @@ from chatbot_operator.model.snapshot import SecretFacts
 
 Live = Mapping[str, Any]
 
+BOOKMARK_LAG: Final = 1.0
+"""Seconds by which what a bookmark vouches for may lie behind; a list is as new as its request."""
 HASH_DIGITS: Final = 20
 """Hex digits kept of a keyed hash: enough to see a change, useless to guess a value without the key and the value's space."""
 
@@ -147,7 +149,7 @@ class _Sink:
 
     async def marked(self) -> None:
         if self._kind == POD.kind:
-            self._store.pods_current(self._namespace, self._clock.monotonic())
+            self._store.pods_current(self._namespace, self._clock.monotonic() - BOOKMARK_LAG)
 
 
 class _SecretHashes:

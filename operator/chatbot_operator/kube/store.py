@@ -15,9 +15,6 @@ OnChange = Callable[[str, str], None]
 """Called with (namespace, instance name)."""
 
 TOMBSTONE_SECONDS: Final = 60.0
-SETTLE_SECONDS: Final = 1.0
-"""A pod's end is written before its Job's, but by another watch: how long the pods' watch must have been seen alive after it."""
-
 _PENDING: Final = Health(ready=None, reason="ResultPending", message="the pod's result was not seen yet")
 
 
@@ -99,9 +96,12 @@ class Store:
                 self._drop(old)
 
     def pods_current(self, namespace: str, since: float) -> None:
-        """Learn that the pods of a namespace (empty: of all) are as new as `since`: results not seen by then are missing."""
+        """Learn that the pods of a namespace (empty: of all) are as new as `since`.
+
+        A pod's end is written before its Job's, so a Job that was seen to end before that and still has no result has lost it.
+        """
         for key, ended in list(self._pending.items()):
-            if (not namespace or key.namespace == namespace) and ended + SETTLE_SECONDS <= since:
+            if (not namespace or key.namespace == namespace) and ended <= since:
                 self._settle(key)
 
     def _settle(self, key: ObjectKey) -> None:

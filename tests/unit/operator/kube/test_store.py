@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatbot_operator.kube.store import SETTLE_SECONDS, Store
+from chatbot_operator.kube.store import Store
 from chatbot_operator.model.objects import ChildState, ObjectKey
 from tests.unit.operator.kube.lives import FakeClock, Live, job, job_pod, live, result
 
@@ -143,11 +143,11 @@ def test_a_result_outlives_its_pod(bench: Bench) -> None:
 def test_a_result_is_missing_only_once_the_pods_are_known_to_be_current(bench: Bench) -> None:
     bench.store.put(job(1, ended="Failed"))
     assert (bench.job().health.ready, bench.job().details["result"]) == (None, "pending")
-    bench.store.pods_current("", bench.clock.seconds)
+    bench.store.pods_current("", bench.clock.seconds - 1)
     bench.store.pods_current("elsewhere", bench.clock.seconds + 60)
     assert bench.job().details["result"] == "pending"
     bench.changes.clear()
-    bench.store.pods_current("", bench.clock.seconds + SETTLE_SECONDS)
+    bench.store.pods_current("", bench.clock.seconds)
     health = bench.job().health
     assert (health.ready, health.reason, health.terminal) == (False, "ResultUnreadable", True)
     assert "BackoffLimitExceeded" in health.message
