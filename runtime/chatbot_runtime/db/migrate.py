@@ -104,9 +104,12 @@ class _Revisions:
 
 async def _locked(conn: AsyncConnection, settings: Settings) -> MigrateResult:
     """Take the lock, migrate, read the revision, assert rights. The lock ends with the connection."""
+    # Both limits would end this wait at the same moment, and only the lock's says what happened.
     await conn.exec_driver_sql(f"SET lock_timeout = '{settings.migrate_timeout_s}s'")
+    await conn.exec_driver_sql("SET statement_timeout = 0")
     await conn.exec_driver_sql(f"SELECT pg_advisory_lock({LOCK_KEY})")
     await conn.exec_driver_sql(f"SET lock_timeout = '{settings.lock_timeout_s}s'")
+    await conn.exec_driver_sql(f"SET statement_timeout = '{settings.migrate_timeout_s}s'")
     await conn.commit()
     revisions = _Revisions.of_image()
     before = await _revision(conn)
