@@ -40,6 +40,7 @@ class LeaderElector:
         self._key = ObjectKey(LEASE.kind, namespace, name)
         self._tenancy = Tenancy(identity, seconds)
         self._pause = min(LONGEST_PAUSE, seconds / 12)
+        self._complaint = ""
         self._seen = asyncio.Event()
         self.last_seen = clock.monotonic()
         """Monotonic seconds at which the watch last delivered the Lease: with a leader alive that is the heartbeat of watches."""
@@ -129,12 +130,14 @@ class LeaderElector:
         try:
             await self._write()
         except KubeError as error:
-            if not isinstance(error, Conflict):
+            if not isinstance(error, Conflict) and error.reason != self._complaint:
+                self._complaint = error.reason  # once per reason, not once per try
                 _log.warning("lease.write_failed", lease=str(self._key), reason=error.reason, error=str(error))
             with contextlib.suppress(KubeError):
                 await self._look()
             await asyncio.sleep(self._pause)
             return False
+        self._complaint = ""
         return True
 
     async def _write(self) -> None:
