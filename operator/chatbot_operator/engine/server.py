@@ -38,7 +38,7 @@ def metrics_app(registry: CollectorRegistry) -> web.Application:
 
 @asynccontextmanager
 async def serving(app: web.Application, port: int) -> AsyncIterator[int]:
-    """Serve on all addresses until the block ends; yields the port, which the system chooses for 0.
+    """Serve on all addresses until the block ends; yields the port, for 0 the one that the system chose for IPv4.
 
     Raises:
         OSError: The port is taken.
@@ -48,7 +48,8 @@ async def serving(app: web.Application, port: int) -> AsyncIterator[int]:
     try:
         site = web.TCPSite(runner, port=port)
         await site.start()
-        yield int(runner.addresses[0][1])
+        # With port 0 each family gets a port of its own, in no certain order.
+        yield next((int(address[1]) for address in runner.addresses if len(address) == 2), int(runner.addresses[0][1]))
     finally:
         await runner.cleanup()
 
