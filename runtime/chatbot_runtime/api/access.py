@@ -51,6 +51,8 @@ RULES: Final[Mapping[tuple[str, str], Access]] = {
     ("GET", "/api/dashboard/snapshot"): Access.VIEWER,
     ("GET", "/api/messages/{message_id}"): Access.VIEWER,
     ("POST", "/api/messages"): Access.AGENT,
+    ("GET", "/api/queue/items"): Access.VIEWER,
+    ("POST", "/api/queue/items/{message_id}/decision"): Access.SUPERVISOR,
     ("GET", "/api/audit"): Access.SUPERVISOR,
 }
 

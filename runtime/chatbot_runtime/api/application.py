@@ -9,10 +9,10 @@ from starlette.types import ASGIApp
 from chatbot_runtime.api import problems, ws
 from chatbot_runtime.api.access import RULES, authorize
 from chatbot_runtime.api.middleware import Frame
-from chatbot_runtime.api.routes import audit, auth, dashboard, health, messages, pages, webhooks
+from chatbot_runtime.api.routes import audit, auth, dashboard, health, messages, pages, queue, webhooks
 from chatbot_runtime.api.services import Services
 
-ROUTES: Final = (health, auth, messages, dashboard, audit, webhooks, ws, pages)
+ROUTES: Final = (health, auth, messages, queue, dashboard, audit, webhooks, ws, pages)
 
 DESCRIPTION: Final = (
     "The HTTP API of a WhatsApp chatbot. People log in with POST /api/auth/login; the session is a cookie, and every POST carries its "

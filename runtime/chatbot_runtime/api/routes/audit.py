@@ -5,19 +5,14 @@ from typing import Annotated, Any
 
 import sqlalchemy as sa
 from fastapi import FastAPI, Query, Request
-from pydantic import BaseModel, ConfigDict
-from pydantic.alias_generators import to_camel
 
+from chatbot_runtime.api.models import ApiModel
 from chatbot_runtime.api.services import services_of
 from chatbot_runtime.db.engine import transaction
 from chatbot_runtime.db.schema_auth import audit_events, audit_seals, users
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
-
-
-class Event(_Model):
+class Event(ApiModel):
     """One event; `sealed` once the hash chain covers it."""
 
     id: int
@@ -34,7 +29,7 @@ class Event(_Model):
     sealed: bool
 
 
-class Events(_Model):
+class Events(ApiModel):
     """A page of events, newest first; `next` is the `before` of the following page, null at the end."""
 
     events: list[Event]

@@ -5,11 +5,11 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import FastAPI, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
-from pydantic.alias_generators import to_camel
+from pydantic import Field, SecretStr
 
 from chatbot_runtime import metrics
 from chatbot_runtime.api.access import check_origin, client_address, cookie_name, request_id
+from chatbot_runtime.api.models import ApiModel
 from chatbot_runtime.api.services import Services, services_of
 from chatbot_runtime.audit.events import AuditEvent, Outcome, record
 from chatbot_runtime.auth.sessions import Session, close_session, close_sessions_of, open_session
@@ -24,25 +24,21 @@ Password = Annotated[SecretStr, Field(min_length=1, max_length=256)]
 """The bound keeps argon2's input small."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
-
-
-class Credentials(_Model):
+class Credentials(ApiModel):
     """A login."""
 
     username: Annotated[str, Field(min_length=1, max_length=64)]
     password: Password
 
 
-class NewPassword(_Model):
+class NewPassword(ApiModel):
     """A change of one's own password."""
 
     current: Password
     new: Password
 
 
-class Me(_Model):
+class Me(ApiModel):
     """Who is logged in, and the CSRF token to send back as `X-CSRF-Token` with every POST."""
 
     username: str
@@ -51,7 +47,7 @@ class Me(_Model):
     expires_at: datetime
 
 
-class Ticket(_Model):
+class Ticket(ApiModel):
     """A single-use ticket: the first frame of `/api/ws`."""
 
     token: str

@@ -6,11 +6,11 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from fastapi import FastAPI, Header, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, model_validator
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chatbot_runtime.api.access import client_address, request_id
+from chatbot_runtime.api.models import ApiModel
 from chatbot_runtime.api.services import services_of
 from chatbot_runtime.audit.events import AuditEvent, record
 from chatbot_runtime.channels.cloud.webhook import channel_of
@@ -23,11 +23,7 @@ from chatbot_runtime.queue.states import Origin
 from chatbot_runtime.redis.wake import Topic
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
-
-
-class NewMessage(_Model):
+class NewMessage(ApiModel):
     """A text for a phone number, or for a conversation that exists."""
 
     to: Annotated[str, Field(pattern=r"^\+?[0-9]{8,15}$", description="phone number with country code")] | None = None
@@ -43,7 +39,7 @@ class NewMessage(_Model):
         return self
 
 
-class Message(_Model):
+class Message(ApiModel):
     """A message and what became of it. Times are null as long as it has not happened."""
 
     id: UUID

@@ -1,5 +1,6 @@
 // index.html: log in, see the state, send a test message, read the audit trail. The smoke test of the runbook (section 9) on one page.
 import { get, logIn, post } from "./api.js";
+import { Decisions } from "./decisions.js";
 import { html } from "./html.js";
 import { dateTime, has, t } from "./i18n.js";
 import { refresh } from "./live.js";
@@ -116,6 +117,7 @@ function Home({ state }) {
   if (!state.me) return null;
   if (AUDIT_ROLES.includes(state.me.role)) loadAudit(state);
   return html`<div class="columns"><${Queue} state=${state} />${SEND_ROLES.includes(state.me.role) && html`<${Send} />`}</div>
+    <${Decisions} state=${state} attempt=${attempt} redraw=${redraw} />
     ${AUDIT_ROLES.includes(state.me.role) && html`<${Audit} />`}`;
 }
 
