@@ -63,6 +63,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> int:
         return EXIT_FAILED
     metrics.BUILD_INFO.labels(settings.release_version, str(CODE_VERSION), Role.APP.value).set(1)
     server = _Server(_config(asgi, settings))
+    log.info("listening", port=settings.port, metrics_port=settings.metrics_port)
     parts = [
         asyncio.create_task(part)
         for part in (

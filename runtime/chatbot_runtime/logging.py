@@ -25,6 +25,10 @@ _PHONE = re.compile(r"(?<![\w.:/-])\+?\d{6,11}(?=\d{4}(?![\w-]))")
 """All but the last four of 10 to 15 digits that stand alone, so ids with letters, times and addresses stay readable."""
 
 
+_VALUES = re.compile(r"(\[parameters: |DETAIL: +).*")
+"""Where SQLAlchemy and asyncpg put the values of a failed statement into its error: texts and names of contacts."""
+
+
 def secret_forms(value: str) -> set[str]:
     """Return the shapes in which a secret may turn up: as it is, URL-encoded, JSON-escaped, base64 at each of three alignments."""
     raw = value.encode()
@@ -74,6 +78,8 @@ def _mask_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> 
     for key, value in event.items():
         if key != "timestamp":
             event[key] = mask_phones(value)
+    if isinstance(trace := event.get("exception"), str):
+        event["exception"] = _VALUES.sub(r"\1[withheld]", trace)
     return event
 
 
@@ -118,6 +124,7 @@ def configure_logging(settings: Settings, role: Role) -> None:
     root.setLevel(settings.log_level.upper())
     for name in ("uvicorn.access", "aiohttp.access"):
         logging.getLogger(name).disabled = True  # our middleware logs requests, with an id and without query strings
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # it tells of every socket that opens or closes
     sys.excepthook = _log_uncaught
 
 

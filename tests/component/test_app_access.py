@@ -127,3 +127,18 @@ async def test_bad_bodies_are_refused_with_a_reason(api: Api, content: bytes, st
     answer = await api.client.post("/api/auth/login", content=content, headers={"content-type": "application/json"})
     assert answer.status_code == status, answer.text
     assert answer.json()["type"].startswith("urn:chatbot:problem:")
+
+
+async def test_a_bug_is_a_problem_with_an_id_and_tells_nothing_else(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError("internal detail")
+
+    monkeypatch.setattr("chatbot_runtime.api.routes.dashboard.read_picture", broken)
+    await api.log_in()
+    transport = httpx.ASGITransport(api.asgi, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://bot.test", cookies=dict(api.client.cookies)) as client:
+        answer = await client.get("/api/dashboard/snapshot")
+    assert answer.status_code == 500
+    assert answer.json()["requestId"] == answer.headers["x-request-id"]
+    assert "internal detail" not in answer.text
+    assert answer.headers["x-content-type-options"] == "nosniff"
