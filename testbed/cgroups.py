@@ -84,7 +84,8 @@ class Cgroups:
         return sorted(found)
 
     def _below(self, group: Path) -> list[Path]:
-        return [group, *(path for path in group.rglob("*") if path.is_dir())] if group.is_dir() else []
+        """Return a group and all below it. `os.walk` passes over those that go away meanwhile, as the runtime removes them itself."""
+        return [Path(path) for path, _, _ in os.walk(group)]
 
     def _pids(self) -> set[int]:
         pids: set[int] = set()
