@@ -80,5 +80,6 @@ async def test_quantities_are_stored_as_we_write_them(admin: KubeApi, namespace:
             "metadata": {"name": f"q{number}", "namespace": namespace},
             "spec": {"hard": {"limits.cpu": text}},
         }
-        live = await admin.apply(quota, namespace, manager="test")
+        status, live = await admin.request("POST", f"/api/v1/namespaces/{namespace}/resourcequotas", quota)
+        assert status == 201, live
         assert live["spec"]["hard"]["limits.cpu"] == stored, text

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Final
 
 _BINARY: Final = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
-_DECIMAL: Final = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_DECIMAL: Final = {"m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _DECIMAL_SUFFIX: Final = {exponent: suffix for suffix, exponent in _DECIMAL.items()}
 _BINARY_SUFFIX: Final = {power: suffix for suffix, power in _BINARY.items()}
 
@@ -33,8 +33,8 @@ def canonical(text: str) -> str:
         ValueError: The text is no quantity.
     """
     value = amount(text)
-    if text[-2:] in _BINARY and value >= 1024:
-        return _binary(-(-value.numerator // value.denominator))
+    if text[-2:] in _BINARY and value >= 1024 and value.denominator == 1:
+        return _binary(value.numerator)
     return _decimal(value)
 
 
@@ -68,9 +68,9 @@ def _binary(value: int) -> str:
 
 
 def _decimal(value: Fraction) -> str:
-    """Return the shortest mantissa with a suffix; what is finer than a billionth is rounded up, as the API server does."""
-    nanos = value * 10**9
-    mantissa, exponent = -(-nanos.numerator // nanos.denominator), -9
+    """Return the shortest mantissa with a suffix; what is finer than a thousandth is rounded up, as the API server does with resources."""
+    thousandths = value * 1000
+    mantissa, exponent = -(-thousandths.numerator // thousandths.denominator), -3
     while mantissa and mantissa % 1000 == 0 and exponent < max(_DECIMAL_SUFFIX):
         mantissa //= 1000
         exponent += 3
