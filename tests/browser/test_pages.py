@@ -233,3 +233,19 @@ async def test_every_control_has_a_name_and_every_region_a_heading(app: RuntimeP
           !document.getElementById(element.getAttribute("aria-labelledby"))).map((element) => element.outerHTML.slice(0, 80))"""
     )
     assert unlabelled == []
+
+
+async def test_a_held_message_is_decided_by_a_person(app: RuntimeProcess, open_tab: OpenTab, database: Database) -> None:
+    tab = await open_tab(language="es")
+    await log_in(tab, app)
+    await tab.page.fill("#to", "5215512345678")
+    await tab.page.fill("#text", "¿Llegó <b>esto</b>?")
+    await tab.page.get_by_role("button", name="Enviar").click()
+    await tab.page.locator(".notice.good").wait_for()
+    database.sql("UPDATE outbox SET state = 'held', reason = 'no answer from the provider'; UPDATE messages SET status = 'held'")
+    row = tab.page.get_by_role("row", name="¿Llegó <b>esto</b>?")
+    await row.wait_for()
+    await tab.screenshot("decisions")
+    await row.get_by_role("button", name="Sí llegó").click()
+    await row.wait_for(state="detached")
+    assert database.sql("SELECT status FROM messages") == ["sent"]

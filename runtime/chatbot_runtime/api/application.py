@@ -12,7 +12,8 @@ from chatbot_runtime.api.middleware import Frame
 from chatbot_runtime.api.routes import audit, auth, dashboard, health, messages, pages, queue, webhooks
 from chatbot_runtime.api.services import Services
 
-ROUTES: Final = (health, auth, messages, queue, dashboard, audit, webhooks, ws, pages)
+ROUTES: Final = (webhooks, health, auth, messages, queue, dashboard, audit, ws, pages)
+"""The busiest first: the router tries them in this order."""
 
 DESCRIPTION: Final = (
     "The HTTP API of a WhatsApp chatbot. People log in with POST /api/auth/login; the session is a cookie, and every POST carries its "
@@ -48,6 +49,6 @@ def _document_access(app: FastAPI) -> None:
     """Write the least role of each route into the API's description."""
     for route in app.routes:
         if isinstance(route, APIRoute):
-            rules = [RULES[(method, route.path)] for method in sorted(route.methods) if (method, route.path) in RULES]
+            rules = [RULES[(method, route.path)] for method in sorted(route.methods or ()) if (method, route.path) in RULES]
             extra: dict[str, Any] = {"x-access": rules[0].name.lower()} if rules else {}
             route.openapi_extra = {**(route.openapi_extra or {}), **extra}

@@ -107,8 +107,8 @@ def _security_headers(*, https: bool) -> list[tuple[bytes, bytes]]:
 def _request_id(scope: Scope) -> str:
     """Keep a plausible id from a proxy, so that its logs and ours join; make one otherwise."""
     for name, value in scope["headers"]:
-        if name == b"x-request-id" and _KEPT_ID.fullmatch(text := value.decode("latin-1")):
-            return text
+        if name == b"x-request-id" and (kept := _KEPT_ID.fullmatch(value.decode("latin-1"))):
+            return kept.group()
     return uuid4().hex
 
 
