@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from chatbot_runtime.db.engine import transaction
+from chatbot_runtime.queue.operate import decide
 from chatbot_runtime.queue.states import Origin
 from testbed.providers.cloud_api import Provider, Rule
 from tests.component.conftest import ACCESS_TOKEN
-from tests.component.kit import conversation, drifted, enqueue, eventually, phone, receive, rows, text
+from tests.component.kit import DAY, conversation, drifted, enqueue, eventually, phone, receive, rows, text
 from tests.component.servers import Postgres
 from tests.component.servers import Redis as RedisServer
 from tests.component.world import provider, scheduler_process, sent_bodies
@@ -55,7 +57,7 @@ async def test_a_message_is_answered_and_its_statuses_come_back(
 async def test_killed_at_random_points_nothing_is_lost_and_nothing_sent_twice(
     engine: AsyncEngine, cloud: Provider, runtime_env: dict[str, str], tmp_path: Path
 ) -> None:
-    """Sends that a kill caught between call and commit are settled by their statuses; the policy `hold` never has to send again."""
+    """A kill after the call is settled by the status; one between commit and call leaves a message that is held, never sent twice."""
     cloud.script(Rule(latency_ms=20))
     chosen = random.Random(7)
     people, each = 12, 10
@@ -75,14 +77,22 @@ async def test_killed_at_random_points_nothing_is_lost_and_nothing_sent_twice(
         scheduler.start()
         await scheduler.ready()
         await eventually(lambda: _all(engine, people * each + people), "every message is settled", 90)
-        assert await count(engine, "held", "dead", "failed") == 0
+        assert await count(engine, "dead", "failed") == 0
+        held = await rows(engine, "SELECT id, body FROM messages WHERE status = 'held'")
         bodies = sent_bodies(cloud)
-        assert {body: number for body, number in bodies.items() if ":" in body and body[0].isdigit() and number != 1} == {}
-        assert sum(bodies.values()) == people * each + people
+        assert {body: bodies[body] for _, body in held if bodies[body]} == {}
+        assert sum(bodies.values()) + len(held) == people * each + people
+        assert max(bodies[f"{number}:{turn}"] for number in range(people) for turn in range(each)) == 1
         assert await drifted(engine) == []
         for number in range(people):
-            order = [item["body"]["text"]["body"] for item in cloud.records.messages if item["to"] == phone(number)]
-            assert [body for body in order if body.startswith(f"{number}:")] == [f"{number}:{turn}" for turn in range(each)]
+            turns = [item["body"]["text"]["body"].split(":") for item in cloud.records.messages if item["to"] == phone(number)]
+            order = [int(parts[1]) for parts in turns if parts[0] == str(number)]
+            assert order == sorted(order)
+        for message_id, _ in held:
+            async with transaction(engine) as conn:
+                await decide(conn, message_id, "requeue", actor="a person", ttl=DAY)
+        await eventually(lambda: _sent(engine, people * each + people), "what was held is sent too")
+        assert sum(sent_bodies(cloud).values()) == people * each + people
 
 
 async def _more(engine: AsyncEngine, done: int) -> bool:
