@@ -1,4 +1,4 @@
-"""One real node: containerd, kubelet, kube-proxy, cluster DNS and volumes, in namespaces and a control group of its own."""
+"""One real node: containerd, kubelet, kube-proxy, policies, DNS and volumes, in namespaces and a control group of its own."""
 
 import contextlib
 import http.client
@@ -27,7 +27,7 @@ from testbed.progress import Progress
 from testbed.settings import Settings
 from testbed.tools import binary
 
-PROGRAMS: Final = ("provisioner", "coredns", "kube-proxy", "kubelet", CONTAINERD)
+PROGRAMS: Final = ("provisioner", "coredns", "kube-router", "kube-proxy", "kubelet", CONTAINERD)
 """Everything this module starts, in the order in which it is stopped."""
 _TIMEOUT: Final = 60.0
 
@@ -52,7 +52,7 @@ def up(settings: Settings, network: Network, progress: Progress) -> None:
     Raises:
         Failed: a program ended or did not get ready; the message shows its log.
     """
-    node_programs = {name: binary(settings, name, progress) for name in ("kubelet", "kube-proxy", "coredns")}
+    node_programs = {name: binary(settings, name, progress) for name in ("kubelet", "kube-proxy", "kube-router", "coredns")}
     store = ImageStore(settings.cache, progress.say)
     pause = store.ensure_pause()
     directory = _directory(settings)
@@ -68,7 +68,7 @@ def up(settings: Settings, network: Network, progress: Progress) -> None:
         containerd = Containerd(directory, processes, network.node_prefix)
         containerd.start()
         containerd.import_images(store.blobs, [pause])
-    with progress.step("kubelet, kube-proxy, DNS and volumes"):
+    with progress.step("kubelet, kube-proxy, network policies, DNS and volumes"):
         _make_bridge(network)
         directories = (f"--root-dir={directory / 'kubelet'}", f"--cert-dir={directory / 'kubelet-pki'}")
         identity = (f"--kubeconfig={settings.kubeconfig('node')}", f"--hostname-override={NODE_NAME}", f"--node-ip={network.address}")
@@ -80,6 +80,7 @@ def up(settings: Settings, network: Network, progress: Progress) -> None:
         for storage_class in nodeconfig.render_storage_classes(provisioner.NAME):
             api.apply(f"/apis/storage.k8s.io/v1/storageclasses/{storage_class['metadata']['name']}", storage_class)
         _wait(lambda: _node_ready(api), processes, "the node to be Ready")
+        launch("kube-router", *nodeconfig.policy_arguments(settings, NODE_NAME))  # ends when it does not find its Node
         _wait(_dns_ready, processes, "cluster DNS")
 
 
@@ -171,10 +172,10 @@ def _dns_ready() -> bool:
 
 
 def _wait(condition: Callable[[], bool], processes: Processes, what: str) -> None:
-    """Poll a condition while all programs are alive."""
+    """Poll a condition while all programs that were started are alive."""
     deadline = time.monotonic() + _TIMEOUT
     while True:
-        for name in PROGRAMS:
+        for name in set(PROGRAMS) & set(processes.names()):
             processes.require_alive(name)
         try:
             if condition():

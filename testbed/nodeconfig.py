@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from testbed.netns import POD_CIDR
-from testbed.settings import Settings
+from testbed.settings import SERVICE_CIDR, Settings
 
 BRIDGE: Final = "cni0"
 BRIDGE_ADDRESS: Final = "10.244.0.1"
@@ -100,6 +100,20 @@ def render_proxy(settings: Settings, node: str) -> Object:
         "nftables": {"minSyncPeriod": "100ms"},
         "hostnameOverride": node,
     }
+
+
+def policy_arguments(settings: Settings, node: str) -> list[str]:
+    """Return the arguments of kube-router as the enforcer of NetworkPolicies and nothing else; kube-proxy keeps Services."""
+    return [
+        "--run-firewall=true",
+        "--run-router=false",
+        "--run-service-proxy=false",
+        f"--kubeconfig={settings.kubeconfig('admin')}",
+        f"--hostname-override={node}",
+        f"--service-cluster-ip-range={SERVICE_CIDR}",
+        "--metrics-port=0",
+        "--health-port=0",
+    ]
 
 
 def render_corefile(settings: Settings) -> str:
