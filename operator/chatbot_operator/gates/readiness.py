@@ -28,6 +28,8 @@ _RANK: Final = (
     "NodeUnreachable",
 )
 """Which cause is told when pods have several."""
+_NEVER_BEGUN: Final = frozenset({"InvalidImageName", "ImagePullBackOff", "CreateContainerConfigError", "NotScheduled"})
+"""Causes that keep a container from starting at all."""
 
 
 def judge_workload(workload: ChildState | None, pods: Iterable[ChildState]) -> Verdict:
@@ -67,6 +69,12 @@ def judge_pods(pods: Iterable[ChildState]) -> Verdict | None:
     if reason == "NodeUnreachable":
         return wait(reason, message, unknown=True)
     return _told(reason, message)
+
+
+def is_blocked(job: ChildState, pods: Iterable[ChildState]) -> bool:
+    """Return whether a Job has done nothing yet and can't begin: taking it away cuts no work short."""
+    cause = judge_pods(pod for pod in pods if pod.owner_uid == job.uid)
+    return not job.health.terminal and cause is not None and cause.reason in _NEVER_BEGUN
 
 
 def is_stopped(workload: ChildState | None) -> bool:

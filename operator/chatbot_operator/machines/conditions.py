@@ -10,6 +10,9 @@ from chatbot_operator.model.verdict import Decision, Verdict
 
 _MAX_MESSAGE = 1024
 _ABNORMAL_TRUE = frozenset({"Stalled", "Reconciling"})
+_QUIET = frozenset({"Reconciling", "OperatorCurrent"})
+_PLANNED = frozenset({"Paused", "Hibernated", "Progressing", "RolloutInProgress", "RollingOut", "JobRunning", "Deleting"})
+"""Reasons that follow from what a person asked for; no warning is due."""
 
 
 class Conditions:
@@ -45,12 +48,8 @@ class Conditions:
         return list(self._new.values())
 
     def events(self) -> tuple[Emit, ...]:
-        """Return an Event for each condition that flipped, and for `Ready` also for a new reason."""
-        return tuple(
-            _event(condition)
-            for kind, condition in self._new.items()
-            if _is_news(self._old.get(kind), condition) and kind not in ("Reconciling", "OperatorCurrent")
-        )
+        """Return an Event for each change that people should hear of."""
+        return tuple(_event(condition) for kind, condition in self._new.items() if _is_news(self._old.get(kind), condition))
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict | None:
@@ -60,14 +59,15 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict | None:
 
 
 def _is_news(old: Condition | None, new: Condition) -> bool:
-    if old is None:
-        # The first pass would otherwise say of everything that it is not there yet.
-        return new.type == "Stalled" and new.status == "True"
-    return old.status != new.status or (new.type in ("Ready", "Stalled") and old.reason != new.reason)
+    """Return whether people should hear of it: `Ready` for whatever reason, a need for a person, and what worked and no longer does."""
+    if new.type == "Ready":
+        return old is not None and (old.status, old.reason) != (new.status, new.reason)
+    if new.type == "Stalled":
+        return new.status == "True" and (old is None or (old.status, old.reason) != (new.status, new.reason))
+    return new.type not in _QUIET and old is not None and old.status == "True" and new.status != "True"
 
 
 def _event(condition: Condition) -> Emit:
     good = (condition.status == "False") if condition.type in _ABNORMAL_TRUE else (condition.status == "True")
-    expected = condition.reason in ("Paused", "Hibernated", "Progressing", "RolloutInProgress", "Deleting")
     text = f"{condition.type} is {condition.status}: {condition.message}".rstrip(": ")
-    return Emit(EventType.NORMAL if good or expected else EventType.WARNING, condition.reason, text)
+    return Emit(EventType.NORMAL if good or condition.reason in _PLANNED else EventType.WARNING, condition.reason, text)

@@ -9,6 +9,7 @@ same fingerprint                    | nothing
 pod template as before, or drifted  | applied at once: that repairs and restarts nothing that was not restarted already
 template changed by a person        | applied once the stages it needs are ready
 template changed by a newer operator| pending, until the instance holds a slot; then one stage after the other
+a Job                               | never changed; taken away only while it can't begin and another is wanted
 """
 
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ from chatbot_operator.model.verdict import OK, Verdict, stop, wait
 _PRUNED: Final = frozenset(
     {"Deployment", "StatefulSet", "Service", "ServiceAccount", "PodDisruptionBudget", "HorizontalPodAutoscaler", "NetworkPolicy"}
 )
-"""Jobs are history that ends by itself; claims and Secrets are kept; pods belong to their controllers."""
+"""Claims and Secrets are kept; pods belong to their controllers; ended Jobs are history that Kubernetes removes after a day."""
 
 
 @dataclass(slots=True)
@@ -88,7 +89,7 @@ def _converge_stage(course: _Course, result: Convergence) -> bool:
     return settled
 
 
-def _converge(course: _Course, key: ObjectKey, manifest: Manifest, wanted: str) -> tuple[Verdict, Apply | None]:
+def _converge(course: _Course, key: ObjectKey, manifest: Manifest, wanted: str) -> tuple[Verdict, Apply | Delete | None]:
     child = course.world.snapshot.children.get(key)
     applying = wait("Applying", f"{key.kind} {key.name} is being applied")
     if child is None:
@@ -99,8 +100,11 @@ def _converge(course: _Course, key: ObjectKey, manifest: Manifest, wanted: str) 
         if child.owner_uid not in ("", course.world.uid):
             return wait("PreviousInstanceTerminating", f"{key.kind} {key.name} of an earlier instance is still being removed"), None
         return applying, Apply(manifest, wanted, child.uid)
-    if key in course.stage.once or child.fingerprint == wanted:
+    if child.fingerprint == wanted:
         return OK, None
+    if key in course.stage.once:
+        # A Job can't be changed. One that can't begin, for example for want of a pull Secret that was added since, is made again.
+        return (applying, Delete(key, child.uid)) if course.world.is_blocked(child) else (OK, None)
     if key in course.world.snapshot.contested:
         return _contested(key, course.world.snapshot.contested[key]), None
     verdict = _judge_restart(course, manifest, child)
@@ -146,12 +150,14 @@ def _prune(world: World, plan: Plan) -> list[Delete]:
     return [
         Delete(key, child.uid)
         for key, child in sorted(world.snapshot.children.items())
-        if key.kind in _PRUNED
-        and key not in wanted
-        and child.instance_uid == world.uid
-        and not child.deleting
-        and child.labels.get(LABEL_COMPONENT) not in plan.untouched
+        if key not in wanted and child.instance_uid == world.uid and not child.deleting and _is_pruned(world, plan, child)
     ]
+
+
+def _is_pruned(world: World, plan: Plan, child: ChildState) -> bool:
+    if child.key.kind == "Job":
+        return world.is_blocked(child)
+    return child.key.kind in _PRUNED and child.labels.get(LABEL_COMPONENT) not in plan.untouched
 
 
 def _camel(name: str) -> str:

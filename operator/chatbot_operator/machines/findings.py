@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from chatbot_operator.api.v1alpha1.instance import Mode, RetryStatus
 from chatbot_operator.desired import names
 from chatbot_operator.desired.plan import FOUNDATION
+from chatbot_operator.gates.volume import REASON
 from chatbot_operator.machines.conditions import worst
 from chatbot_operator.machines.convergence import Convergence
 from chatbot_operator.machines.steady import Steady
@@ -13,6 +14,7 @@ from chatbot_operator.machines.world import World
 from chatbot_operator.model.objects import ChildState
 from chatbot_operator.model.verdict import OK, Decision, Verdict, stop, wait
 
+_ON_ITS_WAY = frozenset({"Applying", "NotCreated", "NotObserved", "PodsNotReady", "RollingOut"})
 _NEEDS_PERSON = frozenset({"QuotaExceeded", "Forbidden"})
 """Refusals that waiting does not end, although the same request may succeed later."""
 
@@ -34,8 +36,30 @@ class Finding:
     def verdict(self) -> Verdict:
         """Return what explains the component best: why it is held, else what its workload says, else what it waits for."""
         if self.course.decision is Decision.STOP or (self.workload is None and not self.course.ok):
+            found = self.course
+        else:
+            found = self.serving if not self.serving.ok else self.course
+        return self._on_its_way() if found.reason in _ON_ITS_WAY else found
+
+    @property
+    def available(self) -> Verdict:
+        """Return whether the component does its work now, be it with pods of an older template. Lost data counts at once."""
+        if self.course.reason == REASON and self.component == names.POSTGRES:
             return self.course
-        return self.serving if not self.serving.ok else self.course
+        health = self.workload.health if self.workload is not None else None
+        if health is not None and health.reason == "ScaledToZero":
+            return wait("Hibernated", "its pods are stopped")
+        if self.serving.ok:
+            return OK
+        if health is not None and self.serving.reason != "NodeUnreachable" and 0 < health.replicas <= health.ready_replicas:
+            return Verdict(Decision.OK, "RollingOut", f"enough pods serve; of the new ones: {self.verdict.message}")
+        return self.verdict
+
+    def _on_its_way(self) -> Verdict:
+        """Return one verdict for the steps that every start and every change goes through: each would cost a write of the status."""
+        if self.workload is not None and self.workload.health.ready_replicas:
+            return wait("RollingOut", "its pods are being added or replaced")
+        return wait("PodsNotReady", "its pods are not ready yet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +127,7 @@ def _first(*verdicts: Verdict) -> Verdict:
 def _migration(steady: Steady, convergence: Convergence) -> Verdict:
     verdict = steady.release.verdict
     waiting = convergence.unsettled.get(names.MIGRATE)
-    return waiting if waiting is not None and verdict.reason == "JobPending" and waiting.reason != "Applying" else verdict
+    return waiting if waiting is not None and verdict.reason == "JobRunning" and waiting.reason != "Applying" else verdict
 
 
 def _secrets(steady: Steady) -> Verdict:

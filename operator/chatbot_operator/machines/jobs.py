@@ -58,11 +58,11 @@ def decide_job(case: JobCase) -> JobDecision:
         if not case.requested and (due is None or case.now < due):
             return JobDecision(state, judge_failed(state), wanted=False)
         state = JobStatus(name=case.name, key=case.key, attempt=state.attempt + 1)
-        return JobDecision(state, wait("JobPending", f"attempt {state.attempt} of the Job begins"), wanted=True)
+        return JobDecision(state, _running(state), wanted=True)
     if state.outcome:
         return JobDecision(state, OK, wanted=False)
     if case.child is None:
-        return JobDecision(state, wait("JobPending", "the Job is about to be made"), wanted=True)
+        return JobDecision(state, _running(state), wanted=True)
     return _decide_seen(case, state, case.child)
 
 
@@ -96,9 +96,14 @@ def _decide_seen(case: JobCase, state: JobStatus, child: ChildState) -> JobDecis
         failed = fail(state, result.reason, result.message, case.now, case.uid)
         return JobDecision(failed, judge_failed(failed), wanted=False)
     if health.ready is None:
-        return JobDecision(state, wait(health.reason, f"the Job has ended; {health.message}", unknown=True), wanted=True)
+        return JobDecision(state, _running(state), wanted=True)
     if health.terminal:
         failed = fail(state, "ResultUnreadable", health.message or "the Job ended without a result", case.now, case.uid)
         return JobDecision(failed, judge_failed(failed), wanted=False)
     trouble = judge_pods(pod for pod in case.pods if pod.owner_uid == child.uid)
-    return JobDecision(state, trouble or wait("JobRunning", "the Job is running"), wanted=True)
+    return JobDecision(state, trouble or _running(state), wanted=True)
+
+
+def _running(state: JobStatus) -> Verdict:
+    """Return one verdict from the decision to make a Job until its result is known: each step would cost a write of the status."""
+    return wait("JobRunning", f"attempt {state.attempt} of the Job {state.name} is running")

@@ -73,7 +73,7 @@ def _migrate(
     world: World, status: ReleaseStatus, wanted: ReleaseTarget, release_key: str, serving: ReleaseTarget | None
 ) -> ReleaseDecision:
     job, key = world.job(names.MIGRATE), _job_key(world, release_key)
-    if job is not None and job.key != key and not job.outcome and _alive(world, job):
+    if job is not None and job.key != key and not job.outcome and _working(world, job):
         return ReleaseDecision(status, wait("MigrationRunning", "the migration of another release has to end first"), job, serving)
     attempt = job.attempt if job is not None and job.key == key else 1
     case = JobCase(
@@ -95,10 +95,10 @@ def _migrate(
     return ReleaseDecision(status, decided.verdict, decided.state, serving, target)
 
 
-def _alive(world: World, job: JobStatus) -> bool:
-    """Return whether the Job of a state exists and has not ended: a migration is never cut short."""
+def _working(world: World, job: JobStatus) -> bool:
+    """Return whether the Job of a state is at work."""
     child = world.child("Job", names.job_name(world.name, names.MIGRATE, job.key, job.attempt))
-    return child is not None and not child.health.terminal and child.health.reason != "ResultPending"
+    return child is not None and world.is_working(child)
 
 
 def _key(world: World, wanted: ReleaseTarget, identifier: str) -> str:

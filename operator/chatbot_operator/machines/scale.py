@@ -26,7 +26,7 @@ def decide_replicas(world: World) -> Mapping[str, int | None]:
     wanted: dict[str, int | None] = {}
     for component in ORDER:
         # A Job that works on the database is never cut short.
-        may_stop = all(_stopped(world, earlier) for earlier in wanted) and not (component == names.POSTGRES and world.jobs_running())
+        may_stop = all(_stopped(world, earlier) for earlier in wanted) and not (component == names.POSTGRES and world.jobs_working())
         wanted[component] = 0 if may_stop else running[component]
     return wanted
 

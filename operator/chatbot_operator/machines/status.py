@@ -23,6 +23,12 @@ from chatbot_operator.model.effect import Emit
 from chatbot_operator.model.verdict import OK, Decision, Verdict, wait
 
 _MAX_MESSAGE = 512
+_CONDITIONS = {
+    "DatabaseReady": names.POSTGRES,
+    "CacheReady": names.REDIS,
+    "AppReady": names.APP,
+    "SchedulerReady": names.SCHEDULER,
+}
 _TOLD = 3
 """Problems that `Ready` tells; the table of components has all."""
 
@@ -94,7 +100,7 @@ def _summarize(conditions: Conditions, world: World, steady: Steady, convergence
 
 def _reason(steady: Steady, findings: Findings) -> str:
     """Return why an instance is not ready where waiting helps: a component does not serve, or all do and only a change is on its way."""
-    serving = all(finding.serving.ok for finding in findings.components if finding.component != names.MIGRATE)
+    serving = all(finding.available.ok for finding in findings.components if finding.component != names.MIGRATE)
     if steady.release.serving is None or not serving:
         return "ComponentsNotReady"
     release = steady.release.status
@@ -110,35 +116,25 @@ def _tell(problems: Sequence[tuple[str, Verdict]]) -> str:
 
 
 def _judge_components(conditions: Conditions, world: World, findings: Findings) -> None:
-    """Set the conditions of the components: whether each serves, and if not, why."""
-    for kind, component in (("DatabaseReady", names.POSTGRES), ("CacheReady", names.REDIS), ("AppReady", names.APP)):
+    """Set the conditions of the components: whether each does its work, and if not, why."""
+    for kind, component in _CONDITIONS.items():
         finding = findings.find(component)
         if finding is not None:
-            conditions.judge(kind, _serving(finding))
-        elif kind == "DatabaseReady":
-            conditions.judge(kind, _external_database(world, findings))
-    scheduler = findings.find(names.SCHEDULER)
-    if scheduler is not None:
-        conditions.judge("SchedulerReady", _serving(scheduler))
-    workers = findings.workers()
+            conditions.judge(kind, finding.available)
+        elif component == names.POSTGRES:
+            conditions.judge("DatabaseReady", _external_database(world, findings))
+    workers = [(finding.component, finding.available) for finding in findings.workers()]
     if workers:
-        bad = [(finding.component, _serving(finding)) for finding in workers if not _serving(finding).ok]
+        bad = [(name, verdict) for name, verdict in workers if not verdict.ok]
         worst = bad[0][1] if bad else OK
         message = _tell(bad) if bad else f"{len(workers)} number(s)"
         conditions.put("WorkerReady", True if not bad else None if worst.unknown else False, worst.reason, message)
 
 
-def _serving(finding: Finding) -> Verdict:
-    """Return whether a component serves. Lost data counts even while its server still runs."""
-    if finding.course.reason == "DataLossSuspected" and finding.component == names.POSTGRES:
-        return finding.course
-    return OK if finding.serving.ok else finding.verdict
-
-
 def _external_database(world: World, findings: Findings) -> Verdict:
     """Judge a database that we do not run by who uses it: a ready app has reached it."""
     app, migration = findings.find(names.APP), findings.find(names.MIGRATE)
-    if app is not None and app.serving.ok:
+    if app is not None and app.workload is not None and app.available.ok:
         return OK
     if migration is not None and migration.serving.reason == "DatabaseUnreachable":
         return Verdict(Decision.WAIT, "Unreachable", migration.serving.message)
@@ -146,18 +142,23 @@ def _external_database(world: World, findings: Findings) -> Verdict:
 
 
 def _judge_release(conditions: Conditions, world: World, steady: Steady, findings: Findings) -> None:
-    if _release_serves(findings, steady):
-        conditions.put("ReleaseCurrent", True, "Current", f"release {world.spec.release.version} serves")
-    elif not steady.release.current:
+    version = world.spec.release.version
+    if not steady.release.current:
         conditions.judge("ReleaseCurrent", steady.release.verdict)
+    elif all(finding.serving.ok and finding.course.ok for finding in _movers(findings)):
+        conditions.put("ReleaseCurrent", True, "Current", f"all components are of release {version}")
     else:
-        conditions.put("ReleaseCurrent", False, "Progressing", f"components are moving to release {world.spec.release.version}")
+        conditions.put("ReleaseCurrent", False, "Progressing", f"components are moving to release {version}")
+
+
+def _movers(findings: Findings) -> list[Finding]:
+    """Return the findings of what runs the chatbot's own image."""
+    return [finding for finding in findings.components if finding.component not in (names.POSTGRES, names.REDIS)]
 
 
 def _release_serves(findings: Findings, steady: Steady) -> bool:
-    """Return whether all components of the chatbot's image run the wanted release and serve."""
-    movers = [finding for finding in findings.components if finding.component not in (names.POSTGRES, names.REDIS)]
-    return steady.release.current and all(finding.serving.ok and finding.course.ok for finding in movers)
+    """Return whether all components run the wanted release and do their work."""
+    return steady.release.current and all(f.serving.ok and f.course.ok and f.available.ok for f in _movers(findings))
 
 
 def _judge_operator(conditions: Conditions, world: World, convergence: Convergence) -> None:
@@ -174,10 +175,10 @@ def _judge_operator(conditions: Conditions, world: World, convergence: Convergen
 
 def _row(finding: Finding) -> ComponentStatus:
     health = finding.workload.health if finding.workload else None
-    serving, verdict = finding.serving, finding.verdict
+    available, verdict = finding.available, finding.verdict if not finding.verdict.ok else finding.available
     return ComponentStatus(
         name=finding.component,
-        ready="True" if serving.ok else "Unknown" if serving.unknown else "False",
+        ready="True" if available.ok else "Unknown" if available.unknown else "False",
         replicas=f"{health.ready_replicas}/{health.replicas}" if health else "",
         image=finding.image,
         reason=verdict.reason,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec, JobStatus
 from chatbot_operator.constants import ANNOTATION_RECONCILE_AT, LABEL_COMPONENT, LABEL_NUMBER
 from chatbot_operator.desired import names
-from chatbot_operator.gates.readiness import judge_workload
+from chatbot_operator.gates.readiness import is_blocked, judge_workload
 from chatbot_operator.model.objects import ChildState, ObjectKey
 from chatbot_operator.model.snapshot import Snapshot
 from chatbot_operator.model.verdict import Verdict
@@ -60,9 +60,16 @@ class World:
         """Return whether the workload of a component serves."""
         return judge_workload(self.workload(component, number), self.pods(component, number))
 
-    def jobs_running(self) -> bool:
-        """Return whether a Job of this instance has not ended."""
+    def is_blocked(self, job: ChildState) -> bool:
+        """Return whether a Job can't begin."""
+        return is_blocked(job, self.pods(job.labels.get(LABEL_COMPONENT, "")))
+
+    def is_working(self, job: ChildState) -> bool:
+        """Return whether a Job has not ended and may be at work; what it does is never cut short."""
+        return not job.health.terminal and job.health.reason != "ResultPending" and not self.is_blocked(job)
+
+    def jobs_working(self) -> bool:
+        """Return whether any Job of this instance is at work."""
         return any(
-            key.kind == "Job" and child.instance_uid == self.uid and not child.health.terminal and child.health.reason != "ResultPending"
-            for key, child in self.snapshot.children.items()
+            key.kind == "Job" and child.instance_uid == self.uid and self.is_working(child) for key, child in self.snapshot.children.items()
         )

@@ -2,8 +2,8 @@
 
 import pytest
 
-from chatbot_operator.model.objects import Health
-from tests.support.simcluster import Cluster, minimal
+from chatbot_operator.model.objects import Health, ObjectKey
+from tests.support.simcluster import Cluster, Thing, minimal
 
 NEW = {"version": "2.0.0", "image": "chatbot@sha256:" + "b" * 64}
 
@@ -44,7 +44,7 @@ def test_while_a_release_is_on_its_way_the_old_one_is_named_stable(cluster: Clus
     assert cluster.status.release.desired == "2.0.0"
     assert cluster.condition("Ready") == ("False", "RolloutInProgress")
     assert cluster.condition("AppReady") == ("True", "Available")
-    assert cluster.condition("ReleaseCurrent") == ("False", "JobPending")
+    assert cluster.condition("ReleaseCurrent") == ("False", "JobRunning")
 
 
 def test_a_failed_migration_keeps_the_old_release_and_needs_a_person(cluster: Cluster) -> None:
@@ -120,6 +120,51 @@ def test_a_running_migration_is_not_cut_short_by_the_next_release(cluster: Clust
     assert cluster.condition("ReleaseCurrent") == ("False", "MigrationRunning")
     cluster.settle()
     assert set(images(cluster).values()) == {"c"}
+
+
+def blocked_pod(cluster: Cluster, job: ObjectKey) -> None:
+    body = {"metadata": {"labels": {"chatbotops.io/instance": "demo", "chatbotops.io/component": "migrate"}}}
+    body["metadata"]["ownerReferences"] = [{"uid": cluster.things[job].uid}]  # type: ignore[assignment]
+    cluster.things[cluster.key("Pod", "p")] = Thing(
+        body, "p", health=Health(ready=False, reason="ImagePullBackOff", message="no such image")
+    )
+
+
+def test_a_job_that_cannot_begin_is_told_and_gives_way_to_a_corrected_release(cluster: Cluster) -> None:
+    before = set(cluster.things)
+    cluster.edit(release=NEW)
+    cluster.run_pass()
+    (stuck,) = set(cluster.things) - before
+    blocked_pod(cluster, stuck)
+    cluster.run_pass()
+    assert cluster.condition("ReleaseCurrent") == ("False", "ImagePullBackOff")
+    assert "migrate: ImagePullBackOff: no such image" in cluster.message("Ready")
+    assert cluster.condition("AppReady")[0] == "True"
+    cluster.edit(release={"version": "2.0.1", "image": "chatbot@sha256:" + "c" * 64})
+    cluster.run_pass()
+    assert stuck not in cluster.things
+    cluster.things.pop(cluster.key("Pod", "p"))
+    cluster.settle()
+    assert set(images(cluster).values()) == {"c"}
+
+
+def test_a_job_that_cannot_begin_is_made_again_when_what_it_lacks_is_added(cluster: Cluster) -> None:
+    before = set(cluster.things)
+    cluster.edit(release=NEW)
+    cluster.run_pass()
+    (stuck,) = set(cluster.things) - before
+    uid = cluster.things[stuck].uid
+    blocked_pod(cluster, stuck)
+    cluster.run_pass()
+    assert cluster.things[stuck].uid == uid, "nothing has changed yet"
+    cluster.secrets["registry"] = {}
+    cluster.edit(imagePullSecrets=[{"name": "registry"}])
+    cluster.run_pass()
+    assert stuck not in cluster.things
+    cluster.things.pop(cluster.key("Pod", "p"))
+    cluster.settle()
+    assert cluster.things[stuck].body["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "registry"}]
+    assert set(images(cluster).values()) == {"b"}
 
 
 def test_images_per_component_and_a_change_of_one_of_them_alone(cluster: Cluster) -> None:

@@ -54,12 +54,25 @@ def test_what_is_wrong_with_pods_is_told_with_component_and_cause(pod: Health, c
     assert cluster.condition("DatabaseReady") == ("True", "Available")
 
 
-def test_a_workload_whose_controller_has_not_looked_is_unknown_not_healthy() -> None:
+def test_a_workload_whose_controller_has_not_looked_is_not_healthy() -> None:
     cluster = bring_up()
     cluster.thing("Deployment", "demo-app").health = Health(ready=None, reason="NotObserved", observed=False)
     cluster.run_pass()
-    assert cluster.condition("AppReady")[0] == "Unknown"
-    assert cluster.condition("Ready")[0] == "Unknown"
+    assert cluster.condition("AppReady") == ("False", "PodsNotReady")
+    assert cluster.condition("Ready")[0] == "False"
+
+
+def test_a_component_whose_old_pods_all_serve_is_ready_while_it_rolls_out() -> None:
+    cluster = bring_up()
+    rolling = Health(ready=False, reason="RollingOut", message="1 of 2", replicas=2, ready_replicas=2)
+    cluster.thing("Deployment", "demo-app").health = rolling
+    cluster.run_pass()
+    assert cluster.condition("AppReady") == ("True", "RollingOut")
+    assert cluster.condition("Ready") == ("False", "Progressing")
+    cluster.thing("Deployment", "demo-app").health = replace(rolling, ready_replicas=1)
+    cluster.run_pass()
+    assert cluster.condition("AppReady") == ("False", "RollingOut")
+    assert cluster.condition("Ready") == ("False", "ComponentsNotReady")
 
 
 def test_a_missing_reference_names_itself_holds_its_readers_only_and_recovers_by_itself() -> None:

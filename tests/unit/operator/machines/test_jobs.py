@@ -34,11 +34,11 @@ OPEN = JobStatus(name="migrate", key="k", attempt=3)
 @pytest.mark.parametrize(
     ("state", "health", "attempt", "outcome", "reason", "wanted"),
     [
-        (None, None, 1, "", "JobPending", True),
-        (JobStatus(name="migrate", key="other", attempt=4, outcome="Failed"), None, 1, "", "JobPending", True),
-        (OPEN, None, 3, "", "JobPending", True),
+        (None, None, 1, "", "JobRunning", True),
+        (JobStatus(name="migrate", key="other", attempt=4, outcome="Failed"), None, 1, "", "JobRunning", True),
+        (OPEN, None, 3, "", "JobRunning", True),
         (OPEN, RUNNING, 3, "", "JobRunning", True),
-        (OPEN, PENDING_RESULT, 3, "", "ResultPending", True),
+        (OPEN, PENDING_RESULT, 3, "", "JobRunning", True),
         (OPEN, result("Succeeded", "Migrated"), 3, "Succeeded", "Available", False),
         (OPEN, result("Failed", "MigrationFailed"), 3, "Failed", "MigrationFailed", False),
         (OPEN, result("Failed", "SomethingNew"), 3, "Failed", "SomethingNew", False),
