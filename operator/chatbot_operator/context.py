@@ -3,11 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import kopf
-
 from chatbot_operator.clock import Clock
 from chatbot_operator.config import Config
-from chatbot_operator.desired.references import secret_names
+from chatbot_operator.desired.references import own_secret_names, secret_names
 from chatbot_operator.engine.contest import Contests
 from chatbot_operator.engine.decide import decide
 from chatbot_operator.engine.effects import Executor
@@ -19,8 +17,8 @@ from chatbot_operator.engine.relist import Relist
 from chatbot_operator.engine.restarts import RestartSlots
 from chatbot_operator.engine.snapshot import Observer
 from chatbot_operator.engine.store import InstanceKey, InstanceStore
-from chatbot_operator.engine.worker import Workers
-from chatbot_operator.handlers.instances import Inbox, register
+from chatbot_operator.engine.worker import CHANGE_SECONDS, Workers
+from chatbot_operator.handlers.instances import Inbox
 from chatbot_operator.handlers.shell import Shell
 from chatbot_operator.kube.client import KubeClient
 from chatbot_operator.kube.credentials import Credentials
@@ -71,7 +69,7 @@ async def build(config: Config, clock: Clock, metrics: Metrics, health: ProcessH
     def wake(namespace: str, name: str) -> None:
         key = InstanceKey(namespace, name)
         if store.get(key) is not None:
-            queue.add(key)
+            queue.add_after(key, CHANGE_SECONDS)
 
     reflectors = Reflectors(client, clock, config.namespaces, wake)
     relist = Relist(client, store, clock, config.namespaces, on_change=queue.add, on_gone=queue.drop)
@@ -82,6 +80,7 @@ async def build(config: Config, clock: Clock, metrics: Metrics, health: ProcessH
         secrets=SecretReader(client, clock, reflectors),
         namespaces=NamespaceReader(client, clock),
         secret_names=secret_names,
+        own_secret_names=own_secret_names,
         contests=contests,
         slots=slots,
         operator=OperatorFacts(config.version, config.postgres_image, config.redis_image),
@@ -105,9 +104,7 @@ async def build(config: Config, clock: Clock, metrics: Metrics, health: ProcessH
         resync_seconds=config.resync_seconds,
         after_pass=after_pass,
     )
-    registry = kopf.OperatorRegistry()
-    register(registry, Inbox(store, queue, relist.watch_told))
-    shell = Shell(registry, credentials, config.namespaces, take_signals)
+    shell = Shell(Inbox(store, queue, relist.watch_told), credentials, config.namespaces, take_signals)
     health.watches_heard_at = lambda: max(reflectors.last_activity(), elector.last_seen)
     health.watch_missed_at = lambda: relist.missed_at
     metrics.observe_watch(health.watch_age)

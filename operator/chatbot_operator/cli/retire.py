@@ -91,7 +91,7 @@ class Retirement:
                 said = True
             await self._pause("the Lease to be given up")
 
-    async def _lease(self) -> dict[str, Any] | None:
+    async def _lease(self) -> Any:
         try:
             return await self._patiently(lambda: self._client.get("Lease", self._operator.namespace, self._operator.lease), "the Lease")
         except NotFound:

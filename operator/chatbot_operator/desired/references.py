@@ -47,13 +47,18 @@ def uses_of(component: str, name: str, spec: ChatbotInstanceSpec) -> tuple[Use, 
 
 def references(name: str, spec: ChatbotInstanceSpec) -> Mapping[str, tuple[str, ...]]:
     """Return the Secrets that the team brings: name -> keys that must exist. A pull secret needs no known key."""
-    own = {secret.name for secret in generated_secrets(name, spec)}
+    own = own_secret_names(name, spec)
     found: dict[str, set[str]] = {ref.name: set() for ref in spec.image_pull_secrets}
     for component in (names.MIGRATE, names.APP, names.SCHEDULER):
         for use in uses_of(component, name, spec):
             if use.secret not in own:
                 found.setdefault(use.secret, set()).add(use.key)
     return {secret: tuple(sorted(keys)) for secret, keys in sorted(found.items())}
+
+
+def own_secret_names(name: str, spec: ChatbotInstanceSpec) -> frozenset[str]:
+    """Return the names of the Secrets that we generate."""
+    return frozenset(secret.name for secret in generated_secrets(name, spec))
 
 
 def secret_names(name: str, spec: ChatbotInstanceSpec) -> tuple[str, ...]:

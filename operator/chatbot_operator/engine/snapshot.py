@@ -1,6 +1,6 @@
 """Gathers, once and before anything is decided, all that a pass knows of one instance."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -34,8 +34,10 @@ class Children(Protocol):
 class Secrets(Protocol):
     """What of the reader of Secrets is needed here."""
 
-    async def facts(self, namespace: str, names: Iterable[str], instance_uid: str) -> Mapping[str, SecretFacts | None]:
-        """Return the facts of each named Secret."""
+    async def facts(
+        self, namespace: str, names: Iterable[str], instance_uid: str, own: Container[str] = ()
+    ) -> Mapping[str, SecretFacts | None]:
+        """Return the facts of each named Secret; those in `own` are known from the watch alone."""
 
     def next_check(self, namespace: str, names: Iterable[str], instance_uid: str) -> float | None:
         """Return in how many seconds a missing Secret is looked for again."""
@@ -49,10 +51,10 @@ class Namespaces(Protocol):
 
 
 class SecretNames(Protocol):
-    """Names all Secrets that an instance has or refers to (`desired.references`)."""
+    """Names Secrets of an instance (`desired.references`)."""
 
-    def __call__(self, name: str, spec: ChatbotInstanceSpec) -> tuple[str, ...]:
-        """Return the names, own ones included."""
+    def __call__(self, name: str, spec: ChatbotInstanceSpec) -> Collection[str]:
+        """Return the names."""
 
 
 class Observer:
@@ -64,6 +66,7 @@ class Observer:
         secrets: Secrets,
         namespaces: Namespaces,
         secret_names: SecretNames,
+        own_secret_names: SecretNames,
         contests: Contests,
         slots: RestartSlots,
         operator: OperatorFacts,
@@ -73,6 +76,7 @@ class Observer:
         self._secrets = secrets
         self._namespaces = namespaces
         self._secret_names = secret_names
+        self._own_secret_names = own_secret_names
         self._contests = contests
         self._slots = slots
         self._operator = operator
@@ -94,14 +98,13 @@ class Observer:
         identity = identity_of(body)
         spec, spec_error = parse_spec(body["spec"])
         children = self._children.children(key.namespace, key.name)
-        names = self._names(key, spec)
         return Snapshot(
             identity=identity,
             spec=spec,
             spec_error=spec_error,
             status=parse_status(body["status"]),
             children=children,
-            secrets=await self._secrets.facts(key.namespace, names, identity.uid),
+            secrets=await self._read_secrets(identity, spec),
             operator=self._operator,
             now=self._clock.now(),
             namespace_terminating=await self._terminating(identity, failures),
@@ -124,8 +127,11 @@ class Observer:
             return await self._namespaces.terminating(identity.namespace)
         return None
 
-    def _names(self, key: InstanceKey, spec: ChatbotInstanceSpec | None) -> tuple[str, ...]:
-        return self._secret_names(key.name, spec) if spec is not None else ()
+    async def _read_secrets(self, identity: Identity, spec: ChatbotInstanceSpec | None) -> Mapping[str, SecretFacts | None]:
+        if spec is None:
+            return {}
+        own = self._own_secret_names(identity.name, spec)
+        return await self._secrets.facts(identity.namespace, self._secret_names(identity.name, spec), identity.uid, own)
 
 
 def identity_of(body: Mapping[str, Any]) -> Identity:

@@ -17,6 +17,8 @@ from chatbot_operator.metrics import Metrics
 
 LEADER_POLL_SECONDS: Final = 0.1
 """How often a worker that holds a key asks whether this process leads by now."""
+CHANGE_SECONDS: Final = 0.2
+"""How long news of children are gathered before a pass looks at them: pods change in bursts, and each pass may write a status."""
 RESYNC_SPREAD: Final = 0.25
 """Resyncs are due at random between 75 % and 125 % of the period, so that instances made together are not revisited together."""
 
@@ -127,7 +129,10 @@ class Workers:
             self._queue.drop(key)
             return
         at_once = report.requeue_after is not None and report.requeue_after <= 0
-        if report.result is not Result.STEADY or at_once or (report.error and report.requeue_after is None):
+        if report.result is Result.CHANGED and not at_once and not report.error:
+            self._queue.forget(key)
+            self._queue.add_after(key, CHANGE_SECONDS)
+        elif report.result is not Result.STEADY or at_once or (report.error and report.requeue_after is None):
             self._queue.add_rate_limited(key)
         else:
             self._queue.forget(key)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import kopf
 
 from chatbot_operator.constants import GROUP
+from chatbot_operator.handlers.instances import Inbox, register
 from chatbot_operator.handlers.session import Credentials, watch_session
 
 KOPF_PREFIX: Final = f"kopf.{GROUP}"
@@ -54,7 +55,7 @@ class Shell:
 
     def __init__(
         self,
-        registry: kopf.OperatorRegistry,
+        inbox: Inbox,
         credentials: Credentials,
         namespaces: Collection[str],
         take_signals: Callable[[], None],
@@ -62,16 +63,17 @@ class Shell:
         """Prepare.
 
         Args:
-            registry: With our handlers.
+            inbox: Where events go.
             credentials: Of this process, shared with our own client.
             namespaces: Watched namespaces; empty means all.
             take_signals: Installs our own signal handlers again, because kopf takes SIGTERM and SIGINT for itself.
         """
-        self._registry = registry
+        self._registry = kopf.OperatorRegistry()
+        register(self._registry, inbox)
         self._namespaces = namespaces
         self._take_signals = take_signals
 
-        @kopf.on.login(registry=registry, id="login")
+        @kopf.on.login(registry=self._registry, id="login")
         async def login(**_: Any) -> kopf.AiohttpSession:
             return kopf.AiohttpSession(server=credentials.host, aiohttp_session=watch_session(credentials))
 

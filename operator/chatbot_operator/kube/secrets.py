@@ -1,7 +1,7 @@
 """Facts about Secrets: which keys exist and a keyed hash of each value; a value never stays in memory."""
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,21 +34,24 @@ class SecretReader:
         self._reflectors = reflectors
         self._cache: dict[tuple[str, str, str], _Entry] = {}
 
-    async def facts(self, namespace: str, names: Iterable[str], instance_uid: str) -> Mapping[str, SecretFacts | None]:
+    async def facts(
+        self, namespace: str, names: Iterable[str], instance_uid: str, own: Container[str] = ()
+    ) -> Mapping[str, SecretFacts | None]:
         """Return the facts of each named Secret, None where it does not exist.
 
         Args:
             namespace: Of the instance and its Secrets.
             names: Own and referenced Secrets.
             instance_uid: Key of the hashes, so that equal values of different instances don't show as equal.
+            own: Names that only our own Secrets may have: what the watch does not show of these does not exist, or is not ours.
 
         Raises:
             KubeError: A Secret could not be read; that it is missing is no error.
         """
         found: dict[str, SecretFacts | None] = {}
         for name in names:
-            own = self._reflectors.own_secret(namespace, name, instance_uid)
-            found[name] = own if own is not None else await self._referenced(namespace, name, instance_uid)
+            known = self._reflectors.own_secret(namespace, name, instance_uid)
+            found[name] = known if known is not None or name in own else await self._referenced(namespace, name, instance_uid)
         return found
 
     def next_check(self, namespace: str, names: Iterable[str], instance_uid: str) -> float | None:

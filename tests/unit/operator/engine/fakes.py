@@ -1,7 +1,7 @@
 """Stand-ins for the engine's own interfaces, and small makers of the objects they speak of."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -130,7 +130,9 @@ class FakeSecrets:
         self.wait: float | None = None
         self.found = False
 
-    async def facts(self, namespace: str, names: Iterable[str], instance_uid: str) -> Mapping[str, SecretFacts | None]:
+    async def facts(
+        self, namespace: str, names: Iterable[str], instance_uid: str, own: Container[str] = ()
+    ) -> Mapping[str, SecretFacts | None]:
         return {name: SecretFacts(name, {}) if self.found else None for name in names}
 
     def next_check(self, namespace: str, names: Iterable[str], instance_uid: str) -> float | None:

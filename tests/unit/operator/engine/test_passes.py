@@ -54,6 +54,7 @@ class World:
             self.secrets,
             FakeNamespaces(),
             lambda name, spec: (f"{name}-postgres",),
+            lambda name, spec: (f"{name}-postgres",),
             contests,
             RestartSlots(self.store, "1", 1),
             OperatorFacts("1", "p", "r"),

@@ -89,6 +89,13 @@ async def test_a_missing_secret_is_asked_for_after_5_then_up_to_60_seconds(secre
     assert api.gets == 7
 
 
+async def test_a_name_of_our_own_is_known_from_the_watch_and_never_asked_for(secrets: SecretReader, api: Api) -> None:
+    api.objects["s"] = secret("of somebody else")
+    assert await secrets.facts("shop", ["s"], "uid", own={"s"}) == {"s": None}
+    assert secrets.next_check("shop", ["s"], "uid") is None
+    assert api.gets == 0
+
+
 async def test_a_found_secret_is_read_again_after_ten_minutes_and_a_changed_value_shows(
     secrets: SecretReader, api: Api, clock: FakeClock
 ) -> None:
