@@ -15,6 +15,9 @@ from chatbot_operator.model.verdict import OK, Decision, Verdict, wait
 _LOSSES: Final = frozenset({"DatabaseMissing", "WrongDatabase"})
 """What a bootstrap Job reports that was told which database it must find (docs/runtime-contract.md)."""
 
+_BOOTSTRAPPING: Final = wait("Bootstrapping", "its database is being made, or looked for on a kept volume")
+"""One verdict from the first pass until the result is known: each step would cost a write of the status."""
+
 
 @dataclass(frozen=True, slots=True)
 class DatabaseDecision:
@@ -48,12 +51,10 @@ def decide_database(world: World, ready: Verdict, *, may_start: bool) -> Databas
     if status.system_identifier:
         return DatabaseDecision(status, OK, recorded)
     if evidence.claim is None:
-        return DatabaseDecision(status, wait("VolumePending", f"claim {evidence.claim_name} is being made"), recorded)
+        return DatabaseDecision(status, ready if ready.decision is Decision.STOP else _BOOTSTRAPPING, recorded)
     if not ready.ok:
         return DatabaseDecision(status, ready, recorded)
-    if not may_start and (recorded is None or recorded.outcome):
-        return DatabaseDecision(status, wait("NotBootstrapped", "the database is made when the instance runs"), recorded)
-    return _bootstrap(world, evidence, evidence.claim.uid)
+    return _bootstrap(world, evidence, evidence.claim.uid, may_start=may_start)
 
 
 def gather_evidence(world: World) -> Evidence:
@@ -70,16 +71,19 @@ def gather_evidence(world: World) -> Evidence:
     )
 
 
-def _bootstrap(world: World, evidence: Evidence, claim_uid: str) -> DatabaseDecision:
+def _bootstrap(world: World, evidence: Evidence, claim_uid: str, *, may_start: bool) -> DatabaseDecision:
     status, now = world.snapshot.status.database, world.snapshot.now
     key = digest([world.uid, claim_uid, evidence.expected], size=5)
     state = world.job(names.BOOTSTRAP)
     attempt = state.attempt if state is not None and state.key == key else 1
+    child = world.child("Job", names.job_name(world.name, "pg-bootstrap", key, attempt))
+    if not may_start and child is None:
+        return DatabaseDecision(status, wait("NotBootstrapped", "the database is made when the instance runs"), state)
     case = JobCase(
         name=names.BOOTSTRAP,
         key=key,
         state=state,
-        child=world.child("Job", names.job_name(world.name, "pg-bootstrap", key, attempt)),
+        child=child,
         pods=world.pods(names.BOOTSTRAP),
         now=now,
         uid=world.uid,
@@ -92,6 +96,8 @@ def _bootstrap(world: World, evidence: Evidence, claim_uid: str) -> DatabaseDeci
     verdict = decided.verdict
     if verdict.reason in _LOSSES:
         verdict = judge_loss(evidence, decided.state.message)
+    if verdict.reason == "JobRunning":
+        verdict = _BOOTSTRAPPING
     return DatabaseDecision(status, verdict, decided.state, target)
 
 

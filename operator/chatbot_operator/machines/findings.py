@@ -9,12 +9,14 @@ from chatbot_operator.desired.plan import FOUNDATION
 from chatbot_operator.gates.volume import REASON
 from chatbot_operator.machines.conditions import worst
 from chatbot_operator.machines.convergence import Convergence
+from chatbot_operator.machines.release import WAITS_FOR_DATABASE
 from chatbot_operator.machines.steady import Steady
 from chatbot_operator.machines.world import World
 from chatbot_operator.model.objects import ChildState
+from chatbot_operator.model.targets import ComponentTarget
 from chatbot_operator.model.verdict import OK, Decision, Verdict, stop, wait
 
-_ON_ITS_WAY = frozenset({"Applying", "NotCreated", "NotObserved", "PodsNotReady", "RollingOut"})
+_ON_ITS_WAY = frozenset({"SecretPending", "Applying", "NotCreated", "NotObserved", "PodsNotReady", "RollingOut"})
 _NEEDS_PERSON = frozenset({"QuotaExceeded", "Forbidden"})
 """Refusals that waiting does not end, although the same request may succeed later."""
 
@@ -31,6 +33,8 @@ class Finding:
     course: Verdict = OK
     workload: ChildState | None = None
     image: str = ""
+    wanted: int = 0
+    """Pods that it shall have."""
 
     @property
     def verdict(self) -> Verdict:
@@ -93,27 +97,46 @@ def gather_findings(world: World, steady: Steady, convergence: Convergence, retr
     found: list[Finding] = []
     if world.spec.database.mode is Mode.MANAGED:
         course = _first(steady.holds[names.POSTGRES], *_unsettled(convergence, names.POSTGRES_VOLUME, names.BOOTSTRAP, names.POSTGRES))
-        found.append(_finding(world, names.POSTGRES, course, world.snapshot.operator.postgres_image))
+        found.append(_finding(world, names.POSTGRES, course, world.snapshot.operator.postgres_image, steady.targets.postgres))
     if world.spec.cache.mode is Mode.MANAGED:
         course = _first(steady.holds[names.REDIS], *_unsettled(convergence, names.REDIS))
-        found.append(_finding(world, names.REDIS, course, world.snapshot.operator.redis_image))
+        found.append(_finding(world, names.REDIS, course, world.snapshot.operator.redis_image, steady.targets.redis))
     release = steady.release.serving
     found.append(Finding(names.MIGRATE, _migration(steady, convergence), image=release.app_image if release else ""))
-    for component, image in ((names.APP, release and release.app_image), (names.SCHEDULER, release and release.scheduler_image)):
+    images = {names.APP: release.app_image, names.SCHEDULER: release.scheduler_image} if release else {}
+    for component, target in ((names.APP, steady.targets.app), (names.SCHEDULER, steady.targets.scheduler)):
         course = _first(steady.holds[component], *_unsettled(convergence, component))
-        found.append(_finding(world, component, course, image or ""))
-    for number in world.spec.worker_web.numbers:
-        stage = names.web_component(number.name)
-        course = _first(steady.holds[names.WORKER_WEB], *_unsettled(convergence, stage))
-        workload = world.workload(names.WORKER_WEB, number.name)
-        serving = world.judge(names.WORKER_WEB, number.name)
-        found.append(Finding(stage, serving, course, workload, release.worker_web_image if release else ""))
-    others = {**refused, "network and accounts": convergence.unsettled.get(FOUNDATION, OK), "secrets": _secrets(steady)}
+        found.append(_finding(world, component, course, images.get(component, ""), target))
+    found += _workers(world, steady, convergence)
+    others = {**refused, "network and accounts": convergence.unsettled.get(FOUNDATION, OK), "secrets": _lost(steady)}
     return Findings(tuple(found), others)
 
 
-def _finding(world: World, component: str, course: Verdict, image: str) -> Finding:
-    return Finding(component, world.judge(component), course, world.workload(component), image)
+def _workers(world: World, steady: Steady, convergence: Convergence) -> list[Finding]:
+    target, found = steady.targets.worker_web, []
+    for number in world.spec.worker_web.numbers:
+        stage = names.web_component(number.name)
+        course = _first(steady.holds[names.WORKER_WEB], *_unsettled(convergence, stage))
+        image = steady.release.serving.worker_web_image if steady.release.serving else ""
+        found.append(
+            Finding(
+                component=stage,
+                serving=world.judge(names.WORKER_WEB, number.name),
+                course=course,
+                workload=world.workload(names.WORKER_WEB, number.name),
+                image=image,
+                wanted=target.replicas or 0,
+            )
+        )
+    return found
+
+
+def _finding(world: World, component: str, course: Verdict, image: str, target: ComponentTarget) -> Finding:
+    workload, scaling = world.workload(component), world.spec.app.autoscaling
+    wanted = target.replicas
+    if wanted is None:
+        wanted = workload.health.replicas if workload else scaling.min_replicas if scaling else 0
+    return Finding(component, world.judge(component), course, workload, image, wanted)
 
 
 def _unsettled(convergence: Convergence, *stages: str) -> list[Verdict]:
@@ -125,16 +148,19 @@ def _first(*verdicts: Verdict) -> Verdict:
 
 
 def _migration(steady: Steady, convergence: Convergence) -> Verdict:
-    verdict = steady.release.verdict
+    """Return the verdict on the migration; its Job waits for the server, which the machine leaves to the gates."""
     waiting = convergence.unsettled.get(names.MIGRATE)
-    return waiting if waiting is not None and verdict.reason == "JobRunning" and waiting.reason != "Applying" else verdict
+    if waiting is not None and waiting.reason != "Applying" and steady.release.verdict.reason == "JobRunning":
+        return WAITS_FOR_DATABASE
+    revision = steady.release.status.schema_revision
+    return (
+        Verdict(Decision.OK, "Migrated", f"schema revision {revision}") if steady.release.current and revision else steady.release.verdict
+    )
 
 
-def _secrets(steady: Steady) -> Verdict:
-    """Return the verdict on generated Secrets that no component's hold tells of."""
-    if steady.secrets.lost:
-        return next(iter(steady.secrets.lost.values()))
-    return OK if steady.secrets.complete else wait("SecretPending", "Secrets are being generated")
+def _lost(steady: Steady) -> Verdict:
+    """Return the verdict on a lost Secret, also where no component is held by it."""
+    return next(iter(steady.secrets.lost.values()), OK)
 
 
 def _refusals(world: World, retry: RetryStatus | None) -> dict[str, Verdict]:

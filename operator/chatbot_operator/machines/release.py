@@ -4,6 +4,7 @@ This is the steady machine: it knows no windows, backups or rollback. `desired` 
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from chatbot_operator.api.v1alpha1.instance import AppliedRelease, JobStatus, Mode, Release, ReleaseStatus
 from chatbot_operator.desired import names
@@ -13,6 +14,8 @@ from chatbot_operator.machines.jobs import JobCase, decide_job
 from chatbot_operator.machines.world import World
 from chatbot_operator.model.targets import JobTarget, ReleaseTarget
 from chatbot_operator.model.verdict import OK, Verdict, wait
+
+WAITS_FOR_DATABASE: Final = wait("WaitsForDatabase", "the migration waits for the database")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,27 +63,28 @@ def decide_release(world: World, ready: Verdict, database: Verdict, identifier: 
     if applied is not None and applied.key == release_key:
         return ReleaseDecision(status.model_copy(update={"applied": _applied(wanted, release_key)}), OK, job, wanted)
     if not database.ok:
-        return ReleaseDecision(status, wait("WaitsForDatabase", "the migration waits for the database"), job, serving)
+        return ReleaseDecision(status, WAITS_FOR_DATABASE, job, serving)
     if not ready.ok:
         return ReleaseDecision(status, ready, job, serving)
-    key = _job_key(world, release_key)
-    if not may_start and (job is None or job.key != key or job.outcome):
-        return ReleaseDecision(status, wait("NotMigrated", "the migration runs when the instance runs"), job, serving)
-    return _migrate(world, status, wanted, release_key, serving)
+    return _migrate(world, status, wanted, release_key, serving, may_start=may_start)
 
 
 def _migrate(
-    world: World, status: ReleaseStatus, wanted: ReleaseTarget, release_key: str, serving: ReleaseTarget | None
+    world: World, status: ReleaseStatus, wanted: ReleaseTarget, release_key: str, serving: ReleaseTarget | None, *, may_start: bool
 ) -> ReleaseDecision:
     job, key = world.job(names.MIGRATE), _job_key(world, release_key)
-    if job is not None and job.key != key and not job.outcome and _working(world, job):
-        return ReleaseDecision(status, wait("MigrationRunning", "the migration of another release has to end first"), job, serving)
     attempt = job.attempt if job is not None and job.key == key else 1
+    name = names.job_name(world.name, names.MIGRATE, key, attempt)
+    if set(world.jobs_working(names.MIGRATE)) - {name}:
+        return ReleaseDecision(status, wait("MigrationRunning", "the migration of another release has to end first"), job, serving)
+    child = world.child("Job", name)
+    if not may_start and child is None:
+        return ReleaseDecision(status, wait("NotMigrated", "the migration runs when the instance runs"), job, serving)
     case = JobCase(
         name=names.MIGRATE,
         key=key,
         state=job,
-        child=world.child("Job", names.job_name(world.name, names.MIGRATE, key, attempt)),
+        child=child,
         pods=world.pods(names.MIGRATE),
         now=world.snapshot.now,
         uid=world.uid,
@@ -93,12 +97,6 @@ def _migrate(
         return ReleaseDecision(moved, OK, decided.state, wanted)
     target = JobTarget(key, decided.state.attempt, wanted) if decided.wanted else None
     return ReleaseDecision(status, decided.verdict, decided.state, serving, target)
-
-
-def _working(world: World, job: JobStatus) -> bool:
-    """Return whether the Job of a state is at work."""
-    child = world.child("Job", names.job_name(world.name, names.MIGRATE, job.key, job.attempt))
-    return child is not None and world.is_working(child)
 
 
 def _key(world: World, wanted: ReleaseTarget, identifier: str) -> str:

@@ -111,7 +111,7 @@ def _tell(problems: Sequence[tuple[str, Verdict]]) -> str:
     """Return the gravest problems in a line each."""
     ranked = sorted(problems, key=lambda item: (item[1].decision is not Decision.STOP, item[1].unknown))
     told = [f"{name}: {verdict.reason}" + (f": {verdict.message}" if verdict.message else "") for name, verdict in ranked[:_TOLD]]
-    more = [f"and {len(ranked) - _TOLD} more, see status.components"] if len(ranked) > _TOLD else []
+    more = ["and more, see status.components"] if len(ranked) > _TOLD else []
     return " | ".join([*told, *more])
 
 
@@ -179,7 +179,7 @@ def _row(finding: Finding) -> ComponentStatus:
     return ComponentStatus(
         name=finding.component,
         ready="True" if available.ok else "Unknown" if available.unknown else "False",
-        replicas=f"{health.ready_replicas}/{health.replicas}" if health else "",
+        replicas="" if finding.component == names.MIGRATE else f"{health.ready_replicas if health else 0}/{finding.wanted}",
         image=finding.image,
         reason=verdict.reason,
         message=verdict.message[:_MAX_MESSAGE],

@@ -14,7 +14,7 @@ from chatbot_operator.machines.secrets import SecretsDecision, decide_secrets
 from chatbot_operator.machines.world import World
 from chatbot_operator.model.plan import Use
 from chatbot_operator.model.targets import ComponentTarget, Targets
-from chatbot_operator.model.verdict import OK, Verdict, wait
+from chatbot_operator.model.verdict import OK, Decision, Verdict, wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class Steady:
 
     @property
     def jobs(self) -> list[JobStatus]:
-        """Return the states of all Jobs, in a stable order."""
-        return [job for job in (self.database.job, self.release.job) if job is not None]
+        """Return the states of all Jobs that differ from a first attempt not yet ended, which needs no record."""
+        return [job for job in (self.database.job, self.release.job) if job is not None and (job.outcome or job.attempt > 1)]
 
 
 def decide_steady(world: World) -> Steady:
@@ -87,11 +87,10 @@ def _hold(component: str, ready: Verdict, replicas: int | None, database: Databa
     """Return why a component is left alone. Stopping needs no Secret, so a missing one doesn't keep an instance from hibernating."""
     if database.lost or (component == names.POSTGRES and not database.verdict.ok):
         return database.verdict
-    if replicas != 0 and not ready.ok:
+    waits = component in (names.APP, names.SCHEDULER, names.WORKER_WEB) and release.serving is None
+    if replicas != 0 and not ready.ok and not (waits and ready.decision is Decision.WAIT):
         return ready
-    if component in (names.APP, names.SCHEDULER, names.WORKER_WEB) and release.serving is None:
-        return wait("WaitsForMigration", "it waits for the migration of its first release")
-    return OK
+    return wait("WaitsForMigration", "it waits for the migration of its first release") if waits else OK
 
 
 def _waits_for_secrets(world: World, secrets: SecretsDecision) -> bool:

@@ -68,8 +68,13 @@ class World:
         """Return whether a Job has not ended and may be at work; what it does is never cut short."""
         return not job.health.terminal and job.health.reason != "ResultPending" and not self.is_blocked(job)
 
-    def jobs_working(self) -> bool:
-        """Return whether any Job of this instance is at work."""
-        return any(
-            key.kind == "Job" and child.instance_uid == self.uid and self.is_working(child) for key, child in self.snapshot.children.items()
+    def jobs_working(self, component: str = "") -> tuple[str, ...]:
+        """Return the names of Jobs of this instance, or of one component, that are at work."""
+        return tuple(
+            key.name
+            for key, child in sorted(self.snapshot.children.items())
+            if key.kind == "Job"
+            and child.instance_uid == self.uid
+            and component in ("", child.labels.get(LABEL_COMPONENT))
+            and self.is_working(child)
         )
