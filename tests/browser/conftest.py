@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright
 
 from tests.component.conftest import (  # noqa: F401  fixtures
     database,
@@ -78,7 +78,12 @@ async def open_tab(browser: Browser) -> AsyncIterator[Callable[..., Awaitable[Ta
 
         tab.page.on("console", on_console)
         tab.page.on("pageerror", lambda error: tab.complaints.append(f"uncaught: {error}"))
-        tab.page.on("requestfailed", lambda request: tab.complaints.append(f"failed: {request.url} {request.failure}"))
+
+        def on_failure(request: Request) -> None:
+            if request.failure != "net::ERR_ABORTED":  # the test went to another page while something was loading
+                tab.complaints.append(f"failed: {request.url} {request.failure}")
+
+        tab.page.on("requestfailed", on_failure)
         tabs.append(tab)
         return tab
 

@@ -75,6 +75,7 @@ async def test_logged_in_numbers_are_live_and_turn_stale_in_an_outage(
     await tab.page.locator("#text").press("Tab")
     await tab.page.keyboard.press("Enter")
     await tab.page.locator(".notice.good").wait_for()
+    await tab.page.get_by_role("cell", name="message.send").wait_for()  # runbook section 9: the audit event is visible
     assert database.sql("SELECT body FROM messages") == ["hola"]
     await tab.page.goto(app.url + DASHBOARD)
     await tab.page.get_by_text("Live").wait_for()

@@ -56,7 +56,7 @@ function onSend(event) {
   const fields = new FormData(form);
   attempt(async () => {
     const message = await post("/api/messages", { to: fields.get("to"), text: fields.get("text") }, { "Idempotency-Key": local.key });
-    Object.assign(local, { sent: message, key: crypto.randomUUID() });
+    Object.assign(local, { sent: message, key: crypto.randomUUID(), auditFor: null }); // the audit trail has it: read it again
     form.reset();
   });
 }
@@ -117,7 +117,7 @@ function Home({ state }) {
   if (!state.me) return null;
   if (AUDIT_ROLES.includes(state.me.role)) loadAudit(state);
   return html`<div class="columns"><${Queue} state=${state} />${SEND_ROLES.includes(state.me.role) && html`<${Send} />`}</div>
-    <${Decisions} state=${state} attempt=${attempt} redraw=${redraw} />
+    <${Decisions} state=${state} attempt=${(action) => attempt(async () => { await action(); local.auditFor = null; })} redraw=${redraw} />
     ${AUDIT_ROLES.includes(state.me.role) && html`<${Audit} />`}`;
 }
 

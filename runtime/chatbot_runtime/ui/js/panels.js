@@ -28,7 +28,7 @@ export function Queue({ state }) {
       <${Figure} label=${t("queue.inbox")} value=${number(queue.inboxPending)} detail=${queue.inboxOldestAgeSeconds === null ? null : t("queue.inbox.age", { age: duration(queue.inboxOldestAgeSeconds) })} />
     </dl>
     ${states.some(([, count]) => count > 0) && html`<ul class="attention">
-      ${states.filter(([, count]) => count > 0).map(([name, count]) => html`<li key=${name}><strong>${number(count)} ${t(`state.${name}`)}</strong> ${t(ATTENTION[name])}</li>`)}
+      ${states.filter(([, count]) => count > 0).map(([name, count]) => html`<li key=${name}><strong>${t(`state.${name}`)}: ${number(count)}.</strong> ${t(ATTENTION[name])}</li>`)}
     </ul>`}
   </section>`;
 }
