@@ -131,8 +131,9 @@ class World:
         _, attempt = self.attempts[which % len(self.attempts)]
         lane = self.lanes[attempt.lane.conversation_id]
         status = InboundStatus(CHANNEL, f"wamid.{attempt.token}", attempt.token, "sent")
-        async with transaction(self.engine) as conn:
+        async with autocommit(self.engine) as conn:
             await record_inbound(conn, Inbound(statuses=(status,)))
+        async with transaction(self.engine) as conn:
             await apply_statuses(conn)
         self._accept(lane, next(item for item in lane.messages if item.id == attempt.head.message_id))
 

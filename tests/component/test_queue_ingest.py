@@ -8,10 +8,11 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from chatbot_runtime.db.engine import autocommit
+from chatbot_runtime.errors import DatabaseDown
 from chatbot_runtime.queue.inbound import Inbound, InboundStatus, Unrecognised
 from chatbot_runtime.queue.ingest import record_inbound
 from tests.component.kit import CHANNEL, drifted, receive, rows, text
-from tests.component.servers import Database
+from tests.component.servers import Database, Postgres
 from tests.component.wiretap import Wiretap
 
 pytestmark = pytest.mark.component
@@ -95,6 +96,21 @@ async def test_statuses_and_unknown_events_are_kept(engine: AsyncEngine) -> None
 async def test_any_text_is_stored(engine: AsyncEngine, body: str) -> None:
     assert (await receive(engine, text(1, body))).stored == 1
     assert await rows(engine, "SELECT body FROM messages") == [(body.replace("\0", "\ufffd"),)]
+
+
+async def test_a_value_that_is_null_in_json_is_kept(engine: AsyncEngine) -> None:
+    async with autocommit(engine) as conn:
+        assert (await record_inbound(conn, Inbound(unrecognised=(Unrecognised("odd", None),)))).raw == 1
+    assert await rows(engine, "SELECT payload = 'null' FROM raw_events") == [(True,)]
+
+
+async def test_after_an_outage_the_first_webhook_is_stored(engine: AsyncEngine, outage: Postgres) -> None:
+    await asyncio.gather(*(receive(engine, text(number)) for number in range(5)))
+    await asyncio.to_thread(outage.stop)
+    with pytest.raises(DatabaseDown):
+        await receive(engine, text(1))
+    await asyncio.to_thread(outage.start)
+    assert (await receive(engine, text(1))).stored == 1
 
 
 async def test_a_webhook_is_one_round_trip(database: Database) -> None:

@@ -1,7 +1,9 @@
 """The connection pool, and transactions whose failures say whether the database is down or the statement was wrong."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import lru_cache
+from typing import Any
 
 import asyncpg
 import sqlalchemy as sa
@@ -70,8 +72,40 @@ async def autocommit(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     Raises:
         DatabaseDown: as for `transaction`.
     """
-    async with _guard(), engine.execution_options(isolation_level="AUTOCOMMIT").connect() as conn:
+    async with _guard(), _autocommit(engine).connect() as conn:
         yield conn
+
+
+@lru_cache(maxsize=16)
+def _autocommit(engine: AsyncEngine) -> AsyncEngine:
+    """Return the same pool with another mode; making it costs as much as a small statement."""
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
+async def fetch_row(conn: AsyncConnection, statement: str, *arguments: object) -> Sequence[Any] | None:
+    """Run one statement through the driver alone, which takes a third of the time of SQLAlchemy's way: for what each webhook waits for.
+
+    Args:
+        conn: from `autocommit`; a transaction of SQLAlchemy would not be begun for the driver.
+        statement: with `$1`, `$2`, … for arguments.
+        arguments: as the driver takes them.
+
+    Raises:
+        ValueError: the connection is not in autocommit mode.
+        DBAPIError: the server or the driver refuses the statement; `orig` is the driver's error.
+    """
+    if conn.sync_engine.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        raise ValueError("fetch_row needs a connection from db.engine.autocommit")
+    driver = (await conn.get_raw_connection()).driver_connection
+    if driver is None or driver.is_closed():  # seen at once when the server went away, so it costs no request
+        await conn.invalidate()
+        driver = (await conn.get_raw_connection()).driver_connection
+    try:
+        row: Sequence[Any] | None = await driver.fetchrow(statement, *arguments)  # type: ignore[union-attr]
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        gone = driver is not None and driver.is_closed()
+        raise DBAPIError(statement, None, error, connection_invalidated=gone) from error
+    return row
 
 
 @asynccontextmanager

@@ -10,7 +10,8 @@ How they belong together:
 
 Locks are always taken in this order: conversation, lane `in`, lane `out`, then rows of messages and outbox.
 
-Tables that a webhook writes have no foreign key to `channels`: each insert would lock the same row.
+Tables that a webhook writes have no foreign key to `channels`: each insert would lock the same row. `inbox` has none to `messages`: a message
+is only ever deleted with its conversation, or after the bot has seen it.
 """
 
 import sqlalchemy as sa
@@ -27,8 +28,8 @@ def _conversation(*, primary_key: bool = False) -> sa.Column[object]:
     return sa.Column("conversation_id", _ID, sa.ForeignKey("conversations.id", ondelete="CASCADE"), nullable=False, primary_key=primary_key)
 
 
-def _message(*, primary_key: bool = False) -> sa.Column[object]:
-    return sa.Column("message_id", _ID, sa.ForeignKey("messages.id", ondelete="CASCADE"), nullable=False, primary_key=primary_key)
+def _message() -> sa.Column[object]:
+    return sa.Column("message_id", _ID, sa.ForeignKey("messages.id", ondelete="CASCADE"), nullable=False)
 
 
 channels = sa.Table(
@@ -143,9 +144,8 @@ inbox = sa.Table(
     "inbox",
     metadata,
     _conversation(primary_key=True),
-    _message(primary_key=True),
+    sa.Column("message_id", _ID, primary_key=True),
     sa.Column("received_at", _TIME, nullable=False, server_default=_NOW),
-    sa.Index("ix_inbox_message_id", "message_id"),
 )
 
 outbox = sa.Table(

@@ -5,17 +5,14 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chatbot_runtime import metrics
+from chatbot_runtime.db.engine import fetch_row
 from chatbot_runtime.db.ids import uuid7
 from chatbot_runtime.queue.inbound import Inbound, InboundMessage, InboundStatus
 
-_INGEST = sa.text(
-    "SELECT stored, repeated, statuses, raw FROM ingest_v1(CAST(:messages AS jsonb), CAST(:statuses AS jsonb), CAST(:raw AS jsonb),"
-    " make_interval(secs => CAST(:quiet AS double precision)))"
-)
+_INGEST = "SELECT stored, repeated, statuses, raw FROM ingest_v1($1::jsonb, $2::jsonb, $3::jsonb, make_interval(secs => $4))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,25 +28,27 @@ class Ingested:
 async def record_inbound(conn: AsyncConnection, inbound: Inbound, *, quiet_s: float = 0.0) -> Ingested:
     """Store a delivery: message, inbox row and lane of each new message, statuses for the applier, the rest as it came.
 
-    It is one statement: on a connection from `db.engine.autocommit` it costs one round trip and is durable when this returns. In a
-    caller's transaction it is durable with the caller's commit. Repeating it is harmless: (channel, provider id) is unique, and statuses
-    only ever move a message forward.
+    It is one statement that costs one round trip and is durable when this returns. Repeating it is harmless: (channel, provider id) is
+    unique, and statuses only ever move a message forward.
 
     Args:
-        conn: any connection.
+        conn: from `db.engine.autocommit`, which turns an outage into DatabaseDown.
         inbound: what the channel understood.
         quiet_s: seconds after a first message in which the bot waits for more of the same chat, to answer them in one turn.
 
     Raises:
-        DBAPIError: nothing was stored. `db.engine.autocommit` turns an outage into DatabaseDown.
+        ValueError: the connection is not in autocommit mode.
+        DBAPIError: the database refuses something in it, and nothing was stored.
     """
-    parameters = {
-        "messages": _json([_message(item) for item in inbound.messages]),
-        "statuses": _json([_status(item) for item in inbound.statuses]),
-        "raw": _json([{"reason": item.reason, "payload": item.payload} for item in inbound.unrecognised]),
-        "quiet": quiet_s,
-    }
-    result = Ingested(*(await conn.execute(_INGEST, parameters)).one())
+    row = await fetch_row(
+        conn,
+        _INGEST,
+        _json([_message(item) for item in inbound.messages]),
+        _json([_status(item) for item in inbound.statuses]),
+        _json([{"reason": item.reason, "payload": item.payload} for item in inbound.unrecognised]),
+        quiet_s,
+    )
+    result = Ingested(*(row or (0, 0, 0, 0)))
     _count(inbound, result)
     return result
 

@@ -115,10 +115,8 @@ CREATE TABLE inbox (
     received_at timestamptz DEFAULT now() NOT NULL,
     CONSTRAINT pk_inbox PRIMARY KEY (conversation_id, message_id),
     CONSTRAINT fk_inbox_conversation_id_conversations FOREIGN KEY (conversation_id)
-        REFERENCES conversations (id) ON DELETE CASCADE,
-    CONSTRAINT fk_inbox_message_id_messages FOREIGN KEY (message_id) REFERENCES messages (id) ON DELETE CASCADE
+        REFERENCES conversations (id) ON DELETE CASCADE
 ) WITH (autovacuum_vacuum_scale_factor = 0.01);
-CREATE INDEX ix_inbox_message_id ON inbox (message_id);
 
 CREATE TABLE outbox (
     id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
@@ -220,6 +218,8 @@ DECLARE
 BEGIN
     stored := 0;
     repeated := 0;
+    statuses := 0;
+    raw := 0;
     -- Sorted by chat, so that two webhooks with the same chats can't wait for each other.
     FOR m IN
         SELECT * FROM jsonb_to_recordset(p_messages) AS x(
@@ -228,10 +228,16 @@ BEGIN
         ORDER BY channel, coalesce(bsuid, wa_id), id
     LOOP
         LOOP
-            SELECT contact_id INTO by_bsuid FROM contact_aliases a
-                WHERE a.channel_id = m.channel AND a.kind = 'bsuid' AND a.value = m.bsuid;
-            SELECT contact_id INTO by_wa_id FROM contact_aliases a
-                WHERE a.channel_id = m.channel AND a.kind = 'wa_id' AND a.value = m.wa_id;
+            by_bsuid := NULL;
+            by_wa_id := NULL;
+            IF m.bsuid IS NOT NULL THEN
+                SELECT contact_id INTO by_bsuid FROM contact_aliases a
+                    WHERE a.channel_id = m.channel AND a.kind = 'bsuid' AND a.value = m.bsuid;
+            END IF;
+            IF m.wa_id IS NOT NULL THEN
+                SELECT contact_id INTO by_wa_id FROM contact_aliases a
+                    WHERE a.channel_id = m.channel AND a.kind = 'wa_id' AND a.value = m.wa_id;
+            END IF;
             the_contact := coalesce(by_bsuid, by_wa_id);
             EXIT WHEN the_contact IS NOT NULL;
             INSERT INTO contacts (id, display_name) VALUES (gen_random_uuid(), coalesce(m.name, '')) RETURNING id INTO the_contact;
@@ -279,14 +285,19 @@ BEGIN
         INSERT INTO inbox (conversation_id, message_id) VALUES (the_conversation, m.id);
     END LOOP;
 
-    INSERT INTO status_inbox (channel_id, provider_message_id, token, status, at, error_code, error)
-        SELECT s.channel, s.provider_id, s.token, s.status, coalesce(s.at, now()), s.error_code, coalesce(s.error, '')
-        FROM jsonb_to_recordset(p_statuses) AS s(
-            channel text, provider_id text, token uuid, status text, at timestamptz, error_code integer, error text);
-    GET DIAGNOSTICS statuses = ROW_COUNT;
-    INSERT INTO raw_events (reason, payload)
-        SELECT r.reason, r.payload FROM jsonb_to_recordset(p_raw) AS r(reason text, payload jsonb);
-    GET DIAGNOSTICS raw = ROW_COUNT;
+    -- Most webhooks hold one kind of thing, and even an empty statement costs its start.
+    IF p_statuses <> '[]' THEN
+        INSERT INTO status_inbox (channel_id, provider_message_id, token, status, at, error_code, error)
+            SELECT s.channel, s.provider_id, s.token, s.status, coalesce(s.at, now()), s.error_code, coalesce(s.error, '')
+            FROM jsonb_to_recordset(p_statuses) AS s(
+                channel text, provider_id text, token uuid, status text, at timestamptz, error_code integer, error text);
+        GET DIAGNOSTICS statuses = ROW_COUNT;
+    END IF;
+    IF p_raw <> '[]' THEN
+        INSERT INTO raw_events (reason, payload)
+            SELECT r.reason, coalesce(r.payload, 'null') FROM jsonb_to_recordset(p_raw) AS r(reason text, payload jsonb);
+        GET DIAGNOSTICS raw = ROW_COUNT;
+    END IF;
     RETURN NEXT;
 END $$;
 """
