@@ -97,14 +97,13 @@ async def fetch_row(conn: AsyncConnection, statement: str, *arguments: object) -
     if conn.sync_engine.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
         raise ValueError("fetch_row needs a connection from db.engine.autocommit")
     driver = (await conn.get_raw_connection()).driver_connection
-    if driver is None or driver.is_closed():  # seen at once when the server went away, so it costs no request
+    while driver is None or driver.is_closed():  # known without asking; the pool may hold more connections that the server has closed
         await conn.invalidate()
         driver = (await conn.get_raw_connection()).driver_connection
     try:
-        row: Sequence[Any] | None = await driver.fetchrow(statement, *arguments)  # type: ignore[union-attr]
+        row: Sequence[Any] | None = await driver.fetchrow(statement, *arguments)
     except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        gone = driver is not None and driver.is_closed()
-        raise DBAPIError(statement, None, error, connection_invalidated=gone) from error
+        raise DBAPIError(statement, None, error, connection_invalidated=driver.is_closed()) from error
     return row
 
 

@@ -10,8 +10,8 @@ How they belong together:
 
 Locks are always taken in this order: conversation, lane `in`, lane `out`, then rows of messages and outbox.
 
-Tables that a webhook writes have no foreign key to `channels`: each insert would lock the same row. `inbox` has none to `messages`: a message
-is only ever deleted with its conversation, or after the bot has seen it.
+Tables that a webhook writes have no foreign key to `channels`: each insert would lock the same row. `inbox` has none to `messages`: a
+message is only ever deleted with its conversation, or after the bot has seen it.
 """
 
 import sqlalchemy as sa
