@@ -29,11 +29,13 @@ def amount(text: str) -> Fraction:
 def canonical(text: str) -> str:
     """Return a quantity in the form that the API server stores (apimachinery, `resource.Quantity.CanonicalizeBytes`).
 
+    A binary amount that needs no binary suffix is written as a decimal one, because that is how it comes back when it is read again.
+
     Raises:
         ValueError: The text is no quantity.
     """
     value = amount(text)
-    if text[-2:] in _BINARY and value >= 1024 and value.denominator == 1:
+    if text[-2:] in _BINARY and value > 0 and value % 1024 == 0:
         return _binary(value.numerator)
     return _decimal(value)
 
