@@ -29,7 +29,7 @@ from chatbot_operator.model.decision import Decision
 from chatbot_operator.model.effect import Apply, CreateSecret, Delete, Effect, Emit, PatchMetadata, SetFinalizer
 from chatbot_operator.model.fingerprint import fingerprint, template_fingerprint
 from chatbot_operator.model.objects import ChildState, Health, JobResult, ObjectKey, key_of
-from chatbot_operator.model.snapshot import EffectFailure, Identity, OperatorFacts, SecretFacts, Snapshot
+from chatbot_operator.model.snapshot import Contest, EffectFailure, Identity, OperatorFacts, SecretFacts, Snapshot
 
 NAMESPACE = "chat"
 NAME = "demo"
@@ -81,7 +81,7 @@ class Cluster:
     now: datetime = datetime(2027, 1, 1, tzinfo=UTC)
     failures: tuple[EffectFailure, ...] = ()
     refuse: dict[ObjectKey, tuple[str, bool]] = field(default_factory=dict)
-    contested: dict[ObjectKey, tuple[str, ...]] = field(default_factory=dict)
+    contested: dict[ObjectKey, Contest] = field(default_factory=dict)
     restart_slots: int = 1
     namespace_terminating: bool | None = None
     job_failures: dict[str, str] = field(default_factory=dict)

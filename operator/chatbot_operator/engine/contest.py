@@ -1,7 +1,7 @@
 """Notices that somebody keeps taking our fields back, names them, and leaves the object alone for a while."""
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -10,10 +10,11 @@ import orjson
 from chatbot_operator.clock import Clock
 from chatbot_operator.constants import FIELD_MANAGER
 from chatbot_operator.model.objects import Manifest, ObjectKey
+from chatbot_operator.model.snapshot import Contest
 
 FORCED: Final = 3
 WINDOW_SECONDS: Final = 600.0
-"""So many forced applies of the same content within so many seconds make an object contested (design section 4.5)."""
+"""So often forced back within so many seconds, a field is contested."""
 HOLD_SECONDS: Final = 600.0
 LONGEST_HOLD_SECONDS: Final = 4800.0
 """How long a contested object is left alone at first, doubled each time it is contested again at once, and at most."""
@@ -23,8 +24,9 @@ LONGEST_HOLD_SECONDS: Final = 4800.0
 class _Record:
     uid: str
     fingerprint: str
-    forced: deque[float] = field(default_factory=lambda: deque(maxlen=FORCED))
+    forced: dict[str, deque[float]] = field(default_factory=dict)
     managers: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
     held_until: float = 0.0
     hold: float = HOLD_SECONDS
 
@@ -46,22 +48,29 @@ class Contests:
         if not self.is_repeat(key, uid, fingerprint):
             self._records[key] = _Record(uid, fingerprint)
 
-    def forced(self, key: ObjectKey, managers: tuple[str, ...]) -> None:
-        """Count a repeated apply; `managers` had our fields just before it."""
+    def forced(self, key: ObjectKey, lost: Mapping[str, tuple[str, ...]]) -> None:
+        """Count a repeated apply; `lost` has the fields that were taken from us just before it, and by whom (`lost_fields`)."""
         record = self._records[key]
         now = self._clock.monotonic()
-        record.forced.append(now)
-        record.managers = tuple(sorted({*record.managers, *managers}))
-        if len(record.forced) == FORCED and now - record.forced[0] <= WINDOW_SECONDS:
+        record.managers = tuple(sorted({*record.managers, *(name for names in lost.values() for name in names)}))
+        for path in lost:
+            record.forced.setdefault(path, deque(maxlen=FORCED)).append(now)
+        contested = [path for path, times in record.forced.items() if len(times) == FORCED and now - times[0] <= WINDOW_SECONDS]
+        if contested:
             again = record.held_until > 0 and now - record.held_until <= WINDOW_SECONDS
             record.hold = min(record.hold * 2, LONGEST_HOLD_SECONDS) if again else HOLD_SECONDS
             record.held_until = now + record.hold
+            record.fields = tuple(path for path in contested if path)
             record.forced.clear()
 
-    def contested(self, keys: Iterable[ObjectKey]) -> dict[ObjectKey, tuple[str, ...]]:
-        """Return those of the objects that are left alone now, with the managers that fight for them."""
+    def contested(self, keys: Iterable[ObjectKey]) -> dict[ObjectKey, Contest]:
+        """Return those of the objects that are left alone now."""
         now = self._clock.monotonic()
-        return {key: found.managers for key in keys if (found := self._records.get(key)) is not None and found.held_until > now}
+        return {
+            key: Contest(found.fingerprint, found.managers, found.fields)
+            for key in keys
+            if (found := self._records.get(key)) is not None and found.held_until > now
+        }
 
     def next_end(self, keys: Iterable[ObjectKey]) -> float | None:
         """Return in how many seconds the first of these contests ends, or None."""
@@ -75,31 +84,44 @@ class Contests:
             self._records.pop(key, None)
 
 
-def managers_over(live: Mapping[str, Any], manifest: Manifest) -> tuple[str, ...]:
-    """Return the other managers that own, in a live object, any field which the manifest sets.
+def lost_fields(live: Mapping[str, Any], manifest: Manifest) -> dict[str, tuple[str, ...]]:
+    """Return the fields that the manifest sets, we no longer own and others do: path -> their names.
+
+    A field that somebody removed has no owner: it shows as the path "" without a name, and so does a loss that can't be explained.
 
     Args:
         live: The object with `metadata.managedFields`.
         manifest: What we are about to apply.
     """
-    found = set()
+    ours: set[str] = set()
+    theirs: dict[str, set[str]] = {}
     for entry in live.get("metadata", {}).get("managedFields") or ():
-        ours = entry.get("manager") == FIELD_MANAGER
-        if not ours and entry.get("subresource") != "status" and _overlaps(entry.get("fieldsV1") or {}, manifest):
-            found.add(str(entry.get("manager", "")))
-    return tuple(sorted(found))
+        if entry.get("subresource") == "status":
+            continue
+        paths = _leaves(entry.get("fieldsV1") or {}, manifest, "")
+        if entry.get("manager") == FIELD_MANAGER:
+            ours.update(paths)
+            continue
+        for path in paths:
+            theirs.setdefault(path, set()).add(str(entry.get("manager", "")))
+    lost = {path: tuple(sorted(names)) for path, names in sorted(theirs.items()) if path not in ours}
+    return lost or {"": ()}
 
 
-def _overlaps(fields: Mapping[str, Any], value: Any) -> bool:
-    """Return whether a `fieldsV1` tree names a leaf that the value sets too."""
+def _leaves(fields: Mapping[str, Any], value: Any, at: str) -> Iterator[str]:
+    """Yield the paths of a `fieldsV1` tree's leaves that the value sets too, such as `spec.template.spec.containers[app].image`."""
     below = {path: child for path, child in fields.items() if path != "."}
     if not below:
-        return True
-    if isinstance(value, Mapping):
-        return any(path[:2] == "f:" and path[2:] in value and _overlaps(child, value[path[2:]]) for path, child in below.items())
-    if isinstance(value, list | tuple):
-        return any(_overlaps(child, item) for path, child in below.items() for item in value if _is_item(path, item))
-    return False
+        yield at
+    elif isinstance(value, Mapping):
+        for path, child in below.items():
+            if path[:2] == "f:" and path[2:] in value:
+                yield from _leaves(child, value[path[2:]], f"{at}.{path[2:]}".lstrip("."))
+    elif isinstance(value, list | tuple):
+        for path, child in below.items():
+            for item in value:
+                if _is_item(path, item):
+                    yield from _leaves(child, item, f"{at}[{_name_of(path)}]")
 
 
 def _is_item(path: str, item: Any) -> bool:
@@ -107,3 +129,8 @@ def _is_item(path: str, item: Any) -> bool:
         wanted = orjson.loads(path[2:])
         return isinstance(item, Mapping) and all(item.get(name) == expected for name, expected in wanted.items())
     return path[:2] == "v:" and bool(orjson.loads(path[2:]) == item)
+
+
+def _name_of(path: str) -> str:
+    known = orjson.loads(path[2:])
+    return ",".join(str(part) for part in known.values()) if isinstance(known, dict) else str(known)

@@ -8,7 +8,7 @@ import structlog
 
 from chatbot_operator.clock import Clock
 from chatbot_operator.constants import FINALIZER, LABEL_INSTANCE
-from chatbot_operator.engine.contest import Contests, managers_over
+from chatbot_operator.engine.contest import Contests, lost_fields
 from chatbot_operator.engine.secret_values import make_secret
 from chatbot_operator.errors import (
     Conflict,
@@ -152,16 +152,16 @@ class Executor:
         """Apply; when the same content goes onto the same object again, somebody took our fields: find out who, and count."""
         key = key_of(effect.manifest)
         repeat = bool(effect.uid) and self._contests.is_repeat(key, effect.uid, effect.fingerprint)
-        managers: tuple[str, ...] = ()
+        lost: Mapping[str, tuple[str, ...]] = {}
         if repeat:
-            managers = managers_over(await self._client.get(key.kind, key.namespace, key.name), effect.manifest)
+            lost = lost_fields(await self._client.get(key.kind, key.namespace, key.name), effect.manifest)
         live = await self._client.apply(effect.manifest, effect.uid)
         self._learn_child(live)
         self._contests.applied(key, live["metadata"]["uid"], effect.fingerprint)
         if repeat:
-            self._contests.forced(key, managers)
+            self._contests.forced(key, lost)
             self._metrics.forced_applies.labels(key.kind).inc()
-            _log.info("apply.forced", target=str(key), managers=managers)
+            _log.info("apply.forced", target=str(key), fields=dict(lost))
         return True
 
     async def _create_secret(self, snapshot: Snapshot, effect: CreateSecret) -> bool:

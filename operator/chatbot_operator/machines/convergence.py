@@ -22,6 +22,7 @@ from chatbot_operator.model.effect import Apply, Delete
 from chatbot_operator.model.fingerprint import fingerprint, template_fingerprint
 from chatbot_operator.model.objects import ChildState, Manifest, ObjectKey, key_of
 from chatbot_operator.model.plan import Plan, Stage
+from chatbot_operator.model.snapshot import Contest
 from chatbot_operator.model.verdict import OK, Verdict, stop, wait
 
 _PRUNED: Final = frozenset(
@@ -105,8 +106,9 @@ def _converge(course: _Course, key: ObjectKey, manifest: Manifest, wanted: str) 
     if key in course.stage.once:
         # A Job can't be changed. One that can't begin, for example for want of a pull Secret that was added since, is made again.
         return (applying, Delete(key, child.uid)) if course.world.is_blocked(child) else (OK, None)
-    if key in course.world.snapshot.contested:
-        return _contested(key, course.world.snapshot.contested[key]), None
+    contest = course.world.snapshot.contested.get(key)
+    if contest is not None and contest.fingerprint == wanted:
+        return _contested(key, contest), None
     verdict = _judge_restart(course, manifest, child)
     return (applying, Apply(manifest, wanted, child.uid)) if verdict.ok else (verdict, None)
 
@@ -136,11 +138,12 @@ def _judge_restart(course: _Course, manifest: Manifest, child: ChildState) -> Ve
     return wait("PendingOperatorUpdate", "the pod template of a newer operator is applied on request")
 
 
-def _contested(key: ObjectKey, managers: tuple[str, ...]) -> Verdict:
-    who = ", ".join(managers) or "somebody"
+def _contested(key: ObjectKey, contest: Contest) -> Verdict:
+    who = ", ".join(contest.managers) or "somebody"
+    what = ", ".join(contest.fields) or "fields"
     return stop(
         "FieldConflict",
-        f"{who} keeps changing fields of {key.kind} {key.name} that the operator owns; make it stop, the operator tries again later",
+        f"{who} keeps changing {what} of {key.kind} {key.name}, which the operator owns; make it stop, the operator tries again later",
     )
 
 

@@ -54,6 +54,15 @@ class EffectFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class Contest:
+    """Somebody keeps taking fields of an object back. `fingerprint` is the content that was contested: other content is applied at once."""
+
+    fingerprint: str
+    managers: tuple[str, ...]
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Input of every decision. `spec` is None when the object does not validate; `spec_error` then says why.
 
@@ -72,8 +81,8 @@ class Snapshot:
     namespace_terminating: bool | None = None
     failures: tuple[EffectFailure, ...] = ()
     """What went wrong in the effects of the last pass that ran any."""
-    contested: Mapping[ObjectKey, tuple[str, ...]] = field(default_factory=dict)
-    """Objects whose fields we forced back three times in ten minutes -> the other managers' names; left alone while listed here."""
+    contested: Mapping[ObjectKey, Contest] = field(default_factory=dict)
+    """Objects of which we forced one field back three times in ten minutes; left alone while listed here."""
     restart_slots: int = 1
     """How many more instances may take new pod templates of a newer operator now (`CHATBOT_MAX_CONCURRENT_RESTARTS`); at least 1 for
     an instance that already holds a slot. Asked for by `ANNOTATION_APPLY_UPDATE` with this operator's version."""

@@ -8,7 +8,9 @@ import pytest
 from chatbot_operator.engine.decide import decide
 from chatbot_operator.machines.backoff import parse_time
 from chatbot_operator.model.effect import Apply, Emit
+from chatbot_operator.model.fingerprint import fingerprint
 from chatbot_operator.model.objects import ChildState, Health
+from chatbot_operator.model.snapshot import Contest
 from tests.support.simcluster import Cluster, minimal
 
 
@@ -211,12 +213,13 @@ def test_a_new_generation_and_a_request_end_the_back_off() -> None:
 def test_a_contested_object_is_left_alone_and_names_who_contests_it() -> None:
     cluster = bring_up()
     key = cluster.key("Deployment", "demo-app")
-    cluster.contested = {key: ("mesh",)}
+    rendered = fingerprint(cluster.things[key].body)
+    cluster.contested = {key: Contest(rendered, ("mesh",), ("metadata.labels",))}
     cluster.things[key].body["metadata"]["labels"]["app.kubernetes.io/name"] = "changed"
     cluster.settle()
     assert cluster.things[key].body["metadata"]["labels"]["app.kubernetes.io/name"] == "changed"
     assert cluster.condition("Stalled") == ("True", "FieldConflict")
-    assert "mesh keeps changing" in cluster.message("Ready")
+    assert "mesh keeps changing metadata.labels" in cluster.message("Ready")
     cluster.contested = {}
     cluster.settle()
     assert cluster.condition("Ready") == ("True", "AllReady")

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from chatbot_operator.engine.contest import FORCED, HOLD_SECONDS, WINDOW_SECONDS, Contests, managers_over
+from chatbot_operator.engine.contest import FORCED, HOLD_SECONDS, WINDOW_SECONDS, Contests, lost_fields
 from chatbot_operator.model.objects import ObjectKey
+from chatbot_operator.model.snapshot import Contest
 from tests.unit.operator.engine.fakes import FakeClock
 
 KEY = ObjectKey("Deployment", "team", "shop-app")
@@ -11,7 +12,7 @@ KEY = ObjectKey("Deployment", "team", "shop-app")
 
 def _force(contests: Contests, times: int, managers: tuple[str, ...] = ("kubectl",)) -> None:
     for _ in range(times):
-        contests.forced(KEY, managers)
+        contests.forced(KEY, {"spec.replicas": managers})
 
 
 def _contests() -> tuple[Contests, FakeClock]:
@@ -32,15 +33,22 @@ def test_three_times_in_ten_minutes_is_a_contest_that_names_the_others() -> None
     contests, _ = _contests()
     _force(contests, 2)
     assert contests.contested([KEY]) == {}
-    contests.forced(KEY, ("helm",))
-    assert contests.contested([KEY]) == {KEY: ("helm", "kubectl")}
+    contests.forced(KEY, {"spec.replicas": ("helm",)})
+    assert contests.contested([KEY]) == {KEY: Contest("f1", ("helm", "kubectl"), ("spec.replicas",))}
     assert contests.next_end([KEY]) == HOLD_SECONDS
+
+
+def test_one_repair_of_each_of_three_fields_is_no_contest() -> None:
+    contests, _ = _contests()
+    for path in ("spec.replicas", "metadata.labels.team", "spec.template.spec.containers[app].image"):
+        contests.forced(KEY, {path: ("kubectl",)})
+    assert contests.contested([KEY]) == {}
 
 
 def test_slow_drift_is_repaired_for_ever() -> None:
     contests, clock = _contests()
     for _ in range(20):
-        contests.forced(KEY, ("kubectl",))
+        contests.forced(KEY, {"spec.replicas": ("kubectl",)})
         clock.advance(WINDOW_SECONDS / 2 + 1)
     assert contests.contested([KEY]) == {}
 
@@ -65,15 +73,28 @@ def _live(*entries: dict[str, Any]) -> dict[str, Any]:
     return {"metadata": {"managedFields": list(entries)}}
 
 
-def test_only_managers_of_fields_that_we_set_are_named() -> None:
+def test_only_fields_that_we_set_and_lost_are_named() -> None:
     manifest = {"spec": {"replicas": 2, "template": {"spec": {"containers": [{"name": "app", "image": "a"}]}}}}
     container = {"f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"app"}': {"f:image": {}}}}}}}
     sidecar = {"f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"mesh"}': {".": {}, "f:image": {}}}}}}}
+    ours = {"f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"app"}': {"f:name": {}}}}}}}
     live = _live(
-        {"manager": "chatbot-operator", "operation": "Apply", "fieldsV1": container},
+        {"manager": "chatbot-operator", "operation": "Apply", "fieldsV1": ours},
         {"manager": "kubectl-set", "operation": "Update", "fieldsV1": container},
         {"manager": "mesh", "operation": "Update", "fieldsV1": sidecar},
         {"manager": "scaler", "operation": "Update", "subresource": "scale", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
         {"manager": "notes", "operation": "Update", "fieldsV1": {"f:metadata": {"f:annotations": {"f:x": {}}}}},
     )
-    assert managers_over(live, manifest) == ("kubectl-set", "scaler")
+    assert lost_fields(live, manifest) == {
+        "spec.replicas": ("scaler",),
+        "spec.template.spec.containers[app].image": ("kubectl-set",),
+    }
+
+
+def test_a_field_that_others_set_to_our_value_is_not_lost() -> None:
+    replicas = {"f:spec": {"f:replicas": {}}}
+    live = _live(
+        {"manager": "chatbot-operator", "operation": "Apply", "fieldsV1": replicas},
+        {"manager": "gitops", "operation": "Apply", "fieldsV1": replicas},
+    )
+    assert lost_fields(live, {"spec": {"replicas": 2}}) == {"": ()}

@@ -13,7 +13,7 @@ from chatbot_operator.metrics import Metrics
 from chatbot_operator.model.effect import Apply, CreateSecret, Delete, Emit, EventType, PatchMetadata, SetFinalizer
 from chatbot_operator.model.objects import ObjectKey, key_of
 from chatbot_operator.model.plan import GeneratedSecret
-from chatbot_operator.model.snapshot import Identity, OperatorFacts, Snapshot
+from chatbot_operator.model.snapshot import Contest, Identity, OperatorFacts, Snapshot
 from tests.unit.operator.engine.fakes import NAME, NAMESPACE, START, UID, FakeApi, FakeClock, FakeRecorder, live_instance
 
 
@@ -113,7 +113,7 @@ async def test_the_same_content_again_on_the_same_object_counts_as_forced_and_na
             {"manager": "kubectl-scale", "operation": "Update", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
         ]
         await world.executor.execute(snapshot(), [apply(uid="uid-of-shop-app")])
-    assert world.contests.contested([key]) == {key: ("kubectl-scale",)}
+    assert world.contests.contested([key]) == {key: Contest(apply().fingerprint, ("kubectl-scale",), ("spec.replicas",))}
     assert world.metrics.registry.get_sample_value("chatbot_operator_forced_applies_total", {"kind": "Deployment"}) == 3
 
 
