@@ -29,11 +29,20 @@ async def observe(admin: KubeApi, namespace: str, name: str) -> State:
     found: State = {}
     for key, child in (await instances.children(admin, namespace, name)).items():
         found.setdefault(_named(key), []).append(_clean(child, uid))
+    if live and live["metadata"]["generation"] > 1:
+        _forget_revisions(found)
     for alike in found.values():
         alike.sort(key=lambda child: json.dumps(child, sort_keys=True))
     if live:
         found["instance"] = _scrub({"metadata": _metadata(live), "spec": live["spec"], "status": live["status"]}, uid)
     return found
+
+
+def _forget_revisions(found: State) -> None:
+    """Forget how many rollouts led here: two changes of one edit are one rollout or two, by how fast a migration is. A new one has one."""
+    for alike in found.values():
+        for child in alike:
+            child["metadata"].get("annotations", {}).pop("deployment.kubernetes.io/revision", None)
 
 
 def difference(left: State, right: State) -> list[str]:

@@ -26,6 +26,20 @@ class PatientBackoffs:
         return itertools.chain((0.5, 1, 2, 3), itertools.repeat(5))
 
 
+class NoDiffBase(kopf.DiffBaseStorage):
+    """Keeps nothing and compares nothing: without handlers of changes there is no use for copies of objects."""
+
+    def build(self, **_: Any) -> Any:
+        """Return an empty essence, instead of a deep copy of the object."""
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        """Return that nothing was stored."""
+
+    def store(self, **_: Any) -> None:
+        """Store nothing."""
+
+
 def settings() -> kopf.OperatorSettings:
     """Return kopf's settings; docs/reliability.md says which trap each closes."""
     chosen = kopf.OperatorSettings()
@@ -35,7 +49,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.posting.loggers = False
     chosen.persistence.finalizer = f"{KOPF_PREFIX}/unused"
     chosen.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=KOPF_PREFIX)
-    chosen.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=KOPF_PREFIX, ignored_fields=["spec", "metadata"])
+    chosen.persistence.diffbase_storage = NoDiffBase()
     chosen.watching.server_timeout = WATCH_SECONDS
     chosen.watching.client_timeout = WATCH_SECONDS + 10
     chosen.watching.inactivity_timeout = SILENCE_SECONDS
