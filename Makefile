@@ -59,7 +59,7 @@ packages:
 
 .PHONY: test
 test: packages venv ## Every layer of tests, in order, on a real cluster
-	@tools/run-layers unit golden component controlplane e2e
+	@tools/run-layers unit golden component controlplane testbed e2e chaos
 
 .PHONY: test-unit
 test-unit: venv ## Pure decisions; seconds
@@ -80,6 +80,14 @@ test-controlplane: venv ## API, engine and chart on a real control plane
 .PHONY: test-e2e
 test-e2e: venv ## Helm, real pods, a message answered, on a real node (needs root)
 	@tools/run-layers e2e
+
+.PHONY: test-testbed
+test-testbed: venv ## The test bed itself: it gives the machine back as it was (needs root)
+	@tools/run-layers testbed
+
+.PHONY: chaos
+chaos: venv ## Kill the operator before and after every mutating request (`make test` takes every 10th; an hour or more)
+	@CHAOS_EVERY=1 tools/run-layers chaos
 
 .PHONY: test-browser
 test-browser: packages venv ## Admin UI and dashboard in Chromium

@@ -82,7 +82,7 @@ def test_killed_pods_come_back_with_their_data(site: Site) -> None:
             pod = f"{site.name}-{component}-0"
             uid = site.pods(component=component)[pod][0]
             site.kubectl("delete", "pod", "-n", site.namespace, pod)
-            site.wait(f"a new {pod}", lambda pod=pod, uid=uid, component=component: site.pods(component=component)[pod][0] != uid)
+            site.wait(f"a new {pod}", lambda pod=pod, uid=uid: site.pods().get(pod, (uid, 0))[0] != uid)
             site.wait_ready()
     app = next(iter(site.pods(component="app")))
     site.kubectl("delete", "pod", "-n", site.namespace, app, "--wait=false")
