@@ -62,14 +62,8 @@ def child(inputs: Inputs, kind: str, name: str, component: str, spec: Object | N
         number: WhatsApp Web number it belongs to.
         fields: Other top-level fields.
     """
-    owner = {
-        "apiVersion": API_VERSION,
-        "kind": "ChatbotInstance",
-        "name": inputs.name,
-        "uid": inputs.uid,
-        "controller": True,
-        "blockOwnerDeletion": True,
-    }
+    # No blockOwnerDeletion: nothing waits for children in the foreground, and it needs a right of its own, whose check a new CRD can delay.
+    owner = {"apiVersion": API_VERSION, "kind": "ChatbotInstance", "name": inputs.name, "uid": inputs.uid, "controller": True}
     made = _base(inputs, kind, name, component, number)
     made["metadata"]["ownerReferences"] = [owner]
     return {**made, **({"spec": spec} if spec is not None else {}), **fields}
