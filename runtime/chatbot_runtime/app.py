@@ -31,6 +31,7 @@ from chatbot_runtime.lifecycle import Lifecycle
 from chatbot_runtime.logging import configure_logging
 from chatbot_runtime.queue.conversations import ensure_channel
 from chatbot_runtime.queue.enqueue import Backpressure
+from chatbot_runtime.queue.intake import Intake
 from chatbot_runtime.redis.client import RedisClient
 from chatbot_runtime.settings import Role, Settings
 
@@ -107,6 +108,7 @@ def build_services(settings: Settings, lifecycle: Lifecycle) -> Services:
         passwords=Passwords(),
         limits=LoginLimits(signer),
         backpressure=Backpressure.of(settings),
+        intake=Intake(engine, quiet_s=settings.bot_quiet_s),
         redis=redis,
         wakes=Wakes(redis),
         feed=Feed(engine, lifecycle),

@@ -18,6 +18,7 @@ from chatbot_runtime.health.board import Board, Finding, Status
 from chatbot_runtime.health.monitor import Monitor
 from chatbot_runtime.lifecycle import Lifecycle
 from chatbot_runtime.queue.enqueue import Backpressure
+from chatbot_runtime.queue.intake import Intake
 from chatbot_runtime.redis.client import RedisClient
 from chatbot_runtime.settings import Settings
 
@@ -36,6 +37,7 @@ class Services:
     passwords: Passwords
     limits: LoginLimits
     backpressure: Backpressure
+    intake: Intake
     redis: RedisClient
     wakes: Wakes
     feed: Feed

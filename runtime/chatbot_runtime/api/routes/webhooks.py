@@ -14,16 +14,14 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from pydantic import SecretStr
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chatbot_runtime import metrics
 from chatbot_runtime.api.mend import mend_json
 from chatbot_runtime.api.services import services_of
 from chatbot_runtime.channels.cloud.webhook import NotAWebhook, parse_webhook
-from chatbot_runtime.db.engine import autocommit
 from chatbot_runtime.errors import Refused
 from chatbot_runtime.queue.inbound import Inbound, Unrecognised
-from chatbot_runtime.queue.ingest import record_inbound
+from chatbot_runtime.queue.intake import Intake
 from chatbot_runtime.redis.wake import Topic
 
 PATH: Final = "/webhooks/cloud"
@@ -64,7 +62,7 @@ async def receive(request: Request) -> Response:
     except NotAWebhook as error:
         metrics.WEBHOOK_EVENTS.labels(kind="unknown", result="refused").inc()
         raise Refused(400, "not-json", f"Not a webhook: {error}.") from None
-    await _store(services.engine, inbound)
+    await _store(services.intake, inbound)
     if inbound.messages:
         services.wakes.soon(Topic.INBOUND)
     if inbound.statuses:
@@ -100,31 +98,28 @@ def _understand(body: bytes, number: str) -> Inbound:
         return parse_webhook(mended, number)
 
 
-async def _store(engine: AsyncEngine, inbound: Inbound) -> None:
+async def _store(intake: Intake, inbound: Inbound) -> None:
     try:
-        async with autocommit(engine) as db:
-            await record_inbound(db, inbound)
+        await intake.store(inbound)
     except DBAPIError as error:
         log.warning("webhook_split", cause=type(error.orig).__name__, messages=len(inbound.messages), statuses=len(inbound.statuses))
         for item in _items(inbound):
-            await _store_alone(engine, item)
+            await _store_alone(intake, item)
 
 
-async def _store_alone(engine: AsyncEngine, item: Inbound) -> None:
+async def _store_alone(intake: Intake, item: Inbound) -> None:
     """Store one item; one that the database refuses is kept as it came.
 
     Raises:
         Refused: 503 if it can't be kept at all, so that the provider keeps it.
     """
     try:
-        async with autocommit(engine) as db:
-            await record_inbound(db, item)
+        await intake.store(item)
     except DBAPIError as error:
         metrics.WEBHOOK_EVENTS.labels(kind="unknown", result="refused").inc()
         raw = Unrecognised(f"refused by the database ({type(error.orig).__name__})", orjson.loads(orjson.dumps(asdict(item))))
         try:
-            async with autocommit(engine) as db:
-                await record_inbound(db, Inbound(unrecognised=(raw,)))
+            await intake.store(Inbound(unrecognised=(raw,)))
         except DBAPIError as last:
             log.warning("webhook_not_stored", cause=type(last.orig).__name__)
             raise Refused(503, "not-stored", "A part of the delivery can't be stored now.", retry_after=60) from None

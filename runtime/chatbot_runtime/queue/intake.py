@@ -1,0 +1,102 @@
+"""Stores deliveries that come at the same time together: what arrives while a statement is under way shares the next one.
+
+Nobody waits for company: a delivery alone goes at once. Under a flood one commit carries many deliveries, and each of them is answered only
+after that commit.
+"""
+
+import asyncio
+from collections import deque
+from typing import Final
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chatbot_runtime.db.engine import autocommit
+from chatbot_runtime.errors import DatabaseDown
+from chatbot_runtime.queue.inbound import Inbound
+from chatbot_runtime.queue.ingest import record_inbound
+
+WRITERS: Final = 2
+"""Statements at once: one is prepared while the other is committed."""
+
+TOGETHER_MAX: Final = 64
+"""Deliveries in one statement."""
+
+log = structlog.get_logger(__name__)
+
+
+class Intake:
+    """The intake of one process."""
+
+    def __init__(self, engine: AsyncEngine, *, quiet_s: float) -> None:
+        self._engine = engine
+        self._quiet_s = quiet_s
+        self._waiting: deque[tuple[Inbound, asyncio.Future[None]]] = deque()
+        self._writers: set[asyncio.Task[None]] = set()
+
+    async def store(self, inbound: Inbound) -> None:
+        """Return once a delivery is durable.
+
+        Raises:
+            DatabaseDown: nothing of it was stored, or it is not known; the provider repeats it.
+            DBAPIError: the database refuses something in it, and nothing of it was stored.
+        """
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append((inbound, done))
+        if len(self._writers) < WRITERS:
+            writer = asyncio.create_task(self._write())
+            self._writers.add(writer)
+            writer.add_done_callback(self._writers.discard)
+        await done
+
+    async def _write(self) -> None:
+        """Store what waits until nothing does."""
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(TOGETHER_MAX, len(self._waiting)))]
+            try:
+                await self._record(*(inbound for inbound, _ in batch))
+            except DatabaseDown as error:
+                _fail(batch, error)
+            except DBAPIError as error:
+                await self._one_by_one(batch, error)
+            except BaseException as error:
+                _fail(batch, error)  # a fault of ours, or the end of the process: whoever waits must learn it
+                raise
+            else:
+                for _, done in batch:
+                    _succeed(done)
+
+    async def _one_by_one(self, batch: list[tuple[Inbound, asyncio.Future[None]]], error: DBAPIError) -> None:
+        """Find the delivery that the database refuses, so that it takes none of the others with it."""
+        if len(batch) == 1:
+            _fail(batch, error)
+            return
+        log.warning("intake_split", cause=type(error.orig).__name__, deliveries=len(batch))
+        for item in batch:
+            try:
+                await self._record(item[0])
+            except (DatabaseDown, DBAPIError) as own:
+                _fail([item], own)
+            else:
+                _succeed(item[1])
+
+    async def _record(self, *deliveries: Inbound) -> None:
+        together = Inbound(
+            tuple(item for inbound in deliveries for item in inbound.messages),
+            tuple(item for inbound in deliveries for item in inbound.statuses),
+            tuple(item for inbound in deliveries for item in inbound.unrecognised),
+        )
+        async with autocommit(self._engine) as conn:
+            await record_inbound(conn, together, quiet_s=self._quiet_s)
+
+
+def _succeed(done: asyncio.Future[None]) -> None:
+    if not done.done():  # its request may have gone away
+        done.set_result(None)
+
+
+def _fail(batch: list[tuple[Inbound, asyncio.Future[None]]], error: BaseException) -> None:
+    for _, done in batch:
+        if not done.done():
+            done.set_exception(error if isinstance(error, Exception) else DatabaseDown("the process is ending"))
