@@ -53,6 +53,8 @@ def difference(left: State, right: State) -> list[str]:
 def _differences(left: Any, right: Any, where: str) -> list[str]:
     if isinstance(left, dict) and isinstance(right, dict):
         return [line for key in sorted({*left, *right}) for line in _differences(left.get(key), right.get(key), f"{where}/{key}")]
+    if isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
+        return [line for index, pair in enumerate(zip(left, right, strict=True)) for line in _differences(*pair, f"{where}[{index}]")]
     return [] if left == right else [f"{where}: {left!r} != {right!r}"]
 
 
