@@ -2,8 +2,10 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import cast
 
 from chatbot_runtime.errors import ConfigError
@@ -19,6 +21,9 @@ COMMANDS: Mapping[Role, tuple[str, str]] = {
 
 EXIT_CONFIG = 2
 """The process was started wrongly; a restart can't help."""
+
+EXIT_FAILED = 1
+"""A Job left a result that says `Failed`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,6 +44,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = load_settings(role)
     except ConfigError as error:
         sys.stderr.write("".join(f"chatbot {role.value}: {problem}\n" for problem in error.problems))
+        if role is Role.MIGRATE:
+            _leave_result(error)
+            return EXIT_FAILED
         return EXIT_CONFIG
     run = cast("Callable[[Settings], int]", importlib.import_module(COMMANDS[role][0]).run)
     return run(settings)
+
+
+def _leave_result(error: ConfigError) -> None:
+    """Leave a Job's result although there are no settings, as nobody reads its standard error."""
+    from chatbot_runtime.db.result import MigrateResult, write_result
+
+    result = MigrateResult("Failed", "MigrationFailed", f"wrong settings: {'; '.join(error.problems)}")
+    write_result(result, Path(os.environ.get("TERMINATION_LOG", "/dev/termination-log")))

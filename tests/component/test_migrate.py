@@ -171,6 +171,12 @@ def test_an_unreachable_database_and_a_wrong_password(empty_database: Database, 
     assert "wrong-7c1f9d3b" not in json.dumps(result)
 
 
+def test_wrong_settings_leave_a_result_too(empty_database: Database, tmp_path: Path) -> None:
+    code, result = migrate(empty_database, tmp_path, LOCK_TIMEOUT_S="soon")
+    assert (code, result["outcome"], result["reason"]) == (1, "Failed", "MigrationFailed")
+    assert "LOCK_TIMEOUT_S" in result["message"]
+
+
 async def test_the_runtime_may_do_its_work_and_no_more(database: Database, engine: AsyncEngine) -> None:
     refused = [
         "CREATE TABLE x (y int)", "DELETE FROM audit_events", "UPDATE audit_events SET actor = 'x'", "UPDATE audit_seals SET seq = 9",

@@ -92,22 +92,3 @@ async def ensure_conversation(conn: AsyncConnection, channel: str, wa_id: str) -
         index_elements=[conversations.c.channel_id, conversations.c.contact_id], set_={"contact_id": opened.excluded.contact_id}
     )
     return UUID(str((await conn.execute(existing.returning(conversations.c.id))).scalar_one()))
-
-
-@dataclass(frozen=True, slots=True)
-class Recipient:
-    """How a provider reaches a contact: by phone number if it is known, else by business-scoped user id."""
-
-    wa_id: str | None
-    bsuid: str | None
-
-
-async def recipient_of(conn: AsyncConnection, conversation_id: UUID) -> Recipient:
-    """Read the aliases of a conversation's contact in its channel; of several of a kind, any."""
-    query = (
-        sa.select(contact_aliases.c.kind, contact_aliases.c.value)
-        .join(conversations, conversations.c.contact_id == contact_aliases.c.contact_id)
-        .where(conversations.c.id == conversation_id, contact_aliases.c.channel_id == conversations.c.channel_id)
-    )
-    found = {row.kind: row.value for row in (await conn.execute(query)).all()}
-    return Recipient(found.get("wa_id"), found.get("bsuid"))

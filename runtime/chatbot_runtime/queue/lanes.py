@@ -4,7 +4,7 @@ A claim is fenced by the lane's epoch, which rises with each claim. Its lease is
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -153,16 +153,14 @@ class LockedLane:
 
     epoch: int
     pending: int
-    priority: int
     open_id: int | None
-    next_at: datetime
     failures: int
 
 
 async def lock_lane(conn: AsyncConnection, conversation_id: UUID, kind: str) -> LockedLane | None:
     """Lock a lane to the end of the transaction; everything that changes a lane's rows does so under this lock."""
     lane = chat_lanes.c
-    query = sa.select(lane.lease_epoch, lane.pending, lane.priority, lane.open_id, lane.next_at, lane.failures).where(
+    query = sa.select(lane.lease_epoch, lane.pending, lane.open_id, lane.failures).where(
         lane.conversation_id == conversation_id, lane.kind == kind
     )
     row = (await conn.execute(query.with_for_update())).one_or_none()
