@@ -14,9 +14,11 @@ class Observed:
 
     `claim_sizes` maps a claim to what it already requests, because a claim can't shrink. `app_replicas` is the live number of the app's
     Deployment (None when it does not exist), `app_replicas_foreign` whether another manager, the autoscaler, owns that number.
+    `claim_identifiers` maps a claim to the database that it is marked with: the mark of a kept volume outlives every doubt about it.
     """
 
     claim_sizes: Mapping[str, str] = field(default_factory=dict)
+    claim_identifiers: Mapping[str, str] = field(default_factory=dict)
     app_replicas: int | None = None
     app_replicas_foreign: bool = False
 

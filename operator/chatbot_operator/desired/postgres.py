@@ -24,7 +24,8 @@ def render_claim(inputs: Inputs) -> Object:
     storage = inputs.spec.database.storage
     name = names.claim_name(inputs.name, inputs.volume_generation)
     size = larger(canonical(storage.size), inputs.observed.claim_sizes.get(name, ""))
-    identity = {ANNOTATION_SYSTEM_IDENTIFIER: inputs.system_identifier} if inputs.system_identifier else {}
+    identifier = inputs.system_identifier or inputs.observed.claim_identifiers.get(name, "")
+    identity = {ANNOTATION_SYSTEM_IDENTIFIER: identifier} if identifier else {}
     return kept(inputs, "PersistentVolumeClaim", name, names.POSTGRES, claim_spec(size, storage.storage_class_name), **identity)
 
 

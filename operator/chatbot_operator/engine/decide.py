@@ -53,6 +53,7 @@ def _inputs(world: World, steady: Steady) -> Inputs:
     replicas = app.details.get("replicas", "") if app else ""
     observed = Observed(
         claim_sizes={claim.key.name: claim.details.get("requested", "") for claim in claims},
+        claim_identifiers={claim.key.name: claim.details.get("systemIdentifier", "") for claim in claims},
         app_replicas=int(replicas) if replicas.isdigit() else None,
         app_replicas_foreign=bool(app and app.details.get("replicasManagers")),
     )

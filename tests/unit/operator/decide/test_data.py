@@ -50,6 +50,7 @@ def test_a_claim_that_is_being_deleted_is_told_while_its_data_still_exists(clust
     cluster.run_pass()
     assert cluster.condition("Ready") == ("False", "DataLossSuspected")
     assert "back up the data before its pod ends" in cluster.message("Ready")
+    assert cluster.condition("DatabaseReady") == ("False", "DataLossSuspected"), "although its server still runs"
 
 
 def test_a_new_instance_re_adopts_what_was_kept(cluster: Cluster) -> None:
@@ -100,6 +101,20 @@ def test_a_bootstrap_that_expects_a_database_says_so_to_the_job(cluster: Cluster
         cluster.run_pass()
     job = next(thing for key, thing in cluster.things.items() if key.kind == "Job" and "bootstrap" in key.name)
     assert job.body["spec"]["template"]["spec"]["containers"][0]["env"] == [{"name": "EXPECTED_SYSTEM_IDENTIFIER", "value": identifier}]
+
+
+def test_the_mark_of_a_kept_volume_outlives_its_adoption(cluster: Cluster) -> None:
+    identifier = cluster.status.database.system_identifier
+    cluster.deleting = True
+    cluster.settle()
+    cluster.thing("Secret", "demo-postgres").annotations.clear()  # restored by hand: only the claim knows the database
+    cluster.disks.clear()
+    cluster.recreate("uid-2")
+    cluster.settle()
+    assert cluster.thing("PersistentVolumeClaim", CLAIM).labels["chatbotops.io/instance-uid"] == "uid-2"
+    assert cluster.thing("PersistentVolumeClaim", CLAIM).annotations["chatbotops.io/system-identifier"] == identifier
+    assert cluster.condition("Stalled") == ("True", "DataLossSuspected")
+    assert cluster.disks == {}, "an empty volume was initialised in place of the lost database"
 
 
 def test_a_new_instance_beside_a_kept_secret_without_its_volume_starts_nothing_empty(cluster: Cluster) -> None:

@@ -86,6 +86,23 @@ def test_a_missing_secret_does_not_keep_an_instance_from_hibernating() -> None:
     assert set(replicas(cluster).values()) == {0}
 
 
+def test_hibernation_lets_a_migration_end_before_its_database_stops(cluster: Cluster) -> None:
+    cluster.edit(release={"version": "2", "image": "chatbot@sha256:" + "b" * 64})
+    cluster.run_pass()
+    (job,) = [thing for key, thing in cluster.things.items() if key.kind == "Job" and not (thing.health and thing.health.terminal)]
+    cluster.edit(lifecycle="Hibernated")
+    for _ in range(12):
+        cluster.run_pass()
+        cluster.play()
+        job.health = Health(ready=False, reason="Running")
+    assert replicas(cluster) == {"web": 0, "scheduler": 0, "app": 0, "redis": 0, "postgres": 1}
+    cluster.settle()
+    assert set(replicas(cluster).values()) == {0}
+    assert cluster.status.release.applied is not None
+    assert cluster.status.release.applied.version == "2"
+    assert cluster.status.release.stable == "1.0.0", "nothing serves it yet"
+
+
 def test_a_new_instance_that_hibernates_starts_no_job() -> None:
     cluster = Cluster(minimal(lifecycle="Hibernated"))
     cluster.settle()
