@@ -31,8 +31,9 @@ async def retire(cluster: Cluster, operator_account: object, admin: KubeApi, tmp
         await admin.apply(made, OPERATOR_NAMESPACE)
     kubeconfig = cluster.account_kubeconfig(OPERATOR_NAMESPACE, name, tmp_path / "retire.kubeconfig")
 
-    def run(timeout_seconds: float = 30) -> subprocess.CompletedProcess[str]:
+    def run(timeout_seconds: float = 30, watched: str = "") -> subprocess.CompletedProcess[str]:
         options = [f"--namespace={OPERATOR_NAMESPACE}", f"--deployment={OPERATOR_NAME}", f"--lease={OPERATOR_NAME}"]
+        options.append(f"--watch-namespaces={watched}")
         command = [sys.executable, "-m", "chatbot_operator.cli.retire", *options, f"--timeout-seconds={timeout_seconds}"]
         environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "PYTHONPATH": str(ROOT / "operator")}
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
@@ -105,3 +106,16 @@ async def test_retire_does_not_wait_for_a_leader_that_was_killed(
     assert "no longer renews" in ended.stdout
     live = await admin.get(path("ChatbotInstance", namespace, "shop"))
     assert "finalizers" not in live["metadata"]
+
+
+async def test_retire_leaves_instances_of_another_operators_namespaces_alone(
+    admin: KubeApi, namespace: str, start_operator: StartOperator, retire: Retire
+) -> None:
+    operator = start_operator()
+    await admin.create(manifest(namespace, deletionPolicy="Delete"))
+    await wait_ready(admin, namespace)
+    operator.terminate()
+    ended = retire(watched="kube-public,default")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    live = await admin.get(path("ChatbotInstance", namespace, "shop"))
+    assert live["metadata"]["finalizers"] == [FINALIZER]

@@ -33,11 +33,12 @@ class TimedOut(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Which operator is taken out of service. `namespace` holds its Deployment and its Lease."""
+    """Which operator is taken out of service. `namespace` holds its Deployment and its Lease; `watched` are its instances' (empty: all)."""
 
     namespace: str
     deployment: str
     lease: str
+    watched: tuple[str, ...] = ()
 
 
 class Retirement:
@@ -98,12 +99,14 @@ class Retirement:
             return None
 
     async def _release_all(self) -> int:
+        """Release the instances that this operator watches; those of other namespaces may be another operator's."""
         released = seen = 0
         try:
-            async for page in self._client.list_pages("ChatbotInstance", metadata_only=True):
-                for live in page.items:
-                    seen += 1
-                    released += await self._release(live)
+            for namespace in self._operator.watched or ("",):
+                async for page in self._client.list_pages("ChatbotInstance", namespace, metadata_only=True):
+                    for live in page.items:
+                        seen += 1
+                        released += await self._release(live)
         except NotFound:
             self._say("the kind ChatbotInstance is not installed; nothing to release")
             return 0
@@ -158,6 +161,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--namespace", required=True, help="namespace of the operator")
     parser.add_argument("--deployment", required=True, help="name of the operator's Deployment")
     parser.add_argument("--lease", required=True, help="name of the operator's Lease")
+    parser.add_argument("--watch-namespaces", default="", help="comma list of the namespaces it watches; empty means all")
     parser.add_argument("--timeout-seconds", type=float, default=200.0, help="seconds for everything")
     return parser.parse_args(arguments)
 
@@ -169,7 +173,8 @@ def _say(line: str) -> None:
 
 async def _run(options: argparse.Namespace) -> int:
     client = await KubeClient.connect(lambda: None, lambda _verb, _code: None)
-    operator = Operator(options.namespace, options.deployment, options.lease)
+    watched = tuple(part.strip() for part in options.watch_namespaces.split(",") if part.strip())
+    operator = Operator(options.namespace, options.deployment, options.lease, watched)
     try:
         await Retirement(client, operator, _say, timeout_seconds=options.timeout_seconds).run()
     except TimedOut as error:
