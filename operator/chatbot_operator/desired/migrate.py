@@ -19,11 +19,11 @@ _REPORT_SECONDS: Final = 60
 
 def render_job(inputs: Inputs, job: JobTarget, release: ReleaseTarget) -> Object:
     """Return the migration Job of a release."""
-    component, limits = names.MIGRATE, inputs.spec.release.migrations
+    component = names.MIGRATE
     env = {
         **environment(inputs, release.version, LogLevel.INFO, role="chatbot_owner"),
-        "LOCK_TIMEOUT_S": str(limits.lock_timeout_seconds),
-        "MIGRATE_TIMEOUT_S": str(limits.timeout_seconds),
+        "LOCK_TIMEOUT_S": str(job.lock_timeout_seconds),
+        "MIGRATE_TIMEOUT_S": str(job.timeout_seconds),
     }
     if inputs.spec.database.mode is Mode.MANAGED:
         env["DATABASE_APP_ROLE"] = "chatbot_app"
@@ -40,4 +40,4 @@ def render_job(inputs: Inputs, job: JobTarget, release: ReleaseTarget) -> Object
         restart="Never",
     )
     name = names.job_name(inputs.name, component, job.key, job.attempt)
-    return child(inputs, "Job", name, component, job_spec(limits.timeout_seconds + _REPORT_SECONDS, render_template(inputs, pod)))
+    return child(inputs, "Job", name, component, job_spec(job.timeout_seconds + _REPORT_SECONDS, render_template(inputs, pod)))

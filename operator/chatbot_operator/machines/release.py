@@ -95,8 +95,19 @@ def _migrate(
         revision = str((decided.report or {}).get("revision") or "") or status.schema_revision
         moved = status.model_copy(update={"applied": _applied(wanted, release_key), "schema_revision": revision})
         return ReleaseDecision(moved, OK, decided.state, wanted)
-    target = JobTarget(key, decided.state.attempt, wanted) if decided.wanted else None
+    target = _job_target(world, key, decided.state.attempt, wanted) if decided.wanted else None
     return ReleaseDecision(status, decided.verdict, decided.state, serving, target)
+
+
+def _job_target(world: World, key: str, attempt: int, wanted: ReleaseTarget) -> JobTarget:
+    limits = world.spec.release.migrations
+    return JobTarget(
+        key=key,
+        attempt=attempt,
+        release=wanted,
+        timeout_seconds=limits.timeout_seconds,
+        lock_timeout_seconds=limits.lock_timeout_seconds,
+    )
 
 
 def _key(world: World, wanted: ReleaseTarget, identifier: str) -> str:

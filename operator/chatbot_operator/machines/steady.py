@@ -49,7 +49,7 @@ def decide_steady(world: World) -> Steady:
     replicas = decide_replicas(world)
     holds = {component: _hold(component, ready[component], replicas[component], database, release) for component in replicas}
     targets = {
-        component: ComponentTarget(replicas=replicas[component], release=release.serving, hold=not verdict.ok, hold_reason=verdict.message)
+        component: ComponentTarget(replicas=replicas[component], release=release.serving, hold=not verdict.ok)
         for component, verdict in holds.items()
     }
     return Steady(

@@ -18,13 +18,12 @@ class ComponentTarget:
     """What one component shall run.
 
     `replicas` None leaves the number to a HorizontalPodAutoscaler. `hold` keeps the component as it is: nothing of it is made, changed or
-    removed; `hold_reason` says why. A component of the chatbot's own image without a `release` is held too.
+    removed. A component of the chatbot's own image without a `release` is held too.
     """
 
     replicas: int | None = 1
     release: ReleaseTarget | None = None
     hold: bool = False
-    hold_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +33,10 @@ class JobTarget:
     key: str
     attempt: int
     release: ReleaseTarget | None = None
+    timeout_seconds: int = 900
+    """migrate: longest migration."""
+    lock_timeout_seconds: int = 10
+    """migrate: longest wait of a statement for a lock."""
     expected_identifier: str = ""
     """bootstrap: system identifier that must be found on the volume; empty where a new database may be made."""
 
