@@ -95,6 +95,10 @@ class Reflectors:
         """Return the facts of a Secret that carries this instance's uid, or None when there is no such Secret or no hash yet."""
         return self._secrets.facts(namespace, name, instance_uid)
 
+    def has_secret(self, namespace: str, name: str) -> bool:
+        """Return whether there is a Secret of this name that an instance, present or past, generated."""
+        return self._secrets.has(namespace, name)
+
     def learn(self, live: Live) -> None:
         """Take in the answer to our own write, so that the next pass need not wait for the watch to deliver it."""
         if live.get("kind") == SECRET.kind:
@@ -164,6 +168,9 @@ class _SecretHashes:
 
     def sink(self, namespace: str) -> "_SecretSink":
         return _SecretSink(self, self._store, namespace)
+
+    def has(self, namespace: str, name: str) -> bool:
+        return ObjectKey(SECRET.kind, namespace, name) in self._known
 
     def facts(self, namespace: str, name: str, instance_uid: str) -> SecretFacts | None:
         found = self._known.get(ObjectKey(SECRET.kind, namespace, name))

@@ -44,6 +44,7 @@ class SecretReader:
             names: Own and referenced Secrets.
             instance_uid: Key of the hashes, so that equal values of different instances don't show as equal.
             own: Names that only our own Secrets may have: what the watch does not show of these does not exist, or is not ours.
+                One that an earlier instance left is shown, but hashed with another key, so it is read again.
 
         Raises:
             KubeError: A Secret could not be read; that it is missing is no error.
@@ -51,7 +52,9 @@ class SecretReader:
         found: dict[str, SecretFacts | None] = {}
         for name in names:
             known = self._reflectors.own_secret(namespace, name, instance_uid)
-            found[name] = known if known is not None or name in own else await self._referenced(namespace, name, instance_uid)
+            if known is None and (name not in own or self._reflectors.has_secret(namespace, name)):
+                known = await self._referenced(namespace, name, instance_uid)
+            found[name] = known
         return found
 
     def next_check(self, namespace: str, names: Iterable[str], instance_uid: str) -> float | None:

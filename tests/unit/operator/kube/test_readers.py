@@ -54,8 +54,16 @@ class Api:
 
 
 class NoOwn:
+    """No Secret of this instance, and those that an earlier instance left."""
+
+    def __init__(self) -> None:
+        self.left: set[str] = set()
+
     def own_secret(self, namespace: str, name: str, instance_uid: str) -> None:
         return None
+
+    def has_secret(self, namespace: str, name: str) -> bool:
+        return name in self.left
 
 
 @pytest.fixture
@@ -94,6 +102,15 @@ async def test_a_name_of_our_own_is_known_from_the_watch_and_never_asked_for(sec
     assert await secrets.facts("shop", ["s"], "uid", own={"s"}) == {"s": None}
     assert secrets.next_check("shop", ["s"], "uid") is None
     assert api.gets == 0
+
+
+async def test_a_secret_that_an_earlier_instance_left_is_read_by_name(api: Api, clock: FakeClock) -> None:
+    reflectors = NoOwn()
+    reflectors.left.add("s")
+    api.objects["s"] = secret("kept")
+    found = await SecretReader(cast(KubeClient, api), clock, cast(Reflectors, reflectors)).facts("shop", ["s"], "uid", own={"s"})
+    assert found["s"] is not None
+    assert api.gets == 1
 
 
 async def test_a_found_secret_is_read_again_after_ten_minutes_and_a_changed_value_shows(
