@@ -111,7 +111,8 @@ def test_database_down_makes_the_provider_keep_its_message(site: Site) -> None:
     assert [post(address, good, signed(site, good)) for address in addresses] == [503, 503]
     site.patch({"lifecycle": "Running"})
     site.wait_ready()
-    assert post(site.address, good, signed(site, good)) == 200
+    # As the provider does: again, until it is taken.
+    site.wait("the message to be taken", lambda: post(site.address, good, signed(site, good)) == 200, 30)
     provider = ProviderClient(site.api, site.namespace)
     site.wait("the answer", lambda: any(each["to"] == "34600555666" for each in provider.messages()), 60)
     assert site.pods(component="app") == app, "an outage of the database restarted the app"

@@ -59,7 +59,9 @@ class Retirement:
         """
         await self._scale_down()
         await self._wait_unled()
-        return await self._release_all()
+        released = await self._release_all()
+        await self._delete_lease()
+        return released
 
     async def _scale_down(self) -> None:
         """Ask for 0 replicas. Pods end by themselves; the Lease, not the pod, says when nobody acts any more."""
@@ -97,6 +99,15 @@ class Retirement:
             return await self._patiently(lambda: self._client.get("Lease", self._operator.namespace, self._operator.lease), "the Lease")
         except NotFound:
             return None
+
+    async def _delete_lease(self) -> None:
+        """Delete the Lease, which no chart owns because the operator itself makes it."""
+        lease = await self._lease()
+        if lease is None:
+            return
+        key = ObjectKey("Lease", self._operator.namespace, self._operator.lease)
+        await self._patiently(lambda: self._client.delete(key, lease["metadata"]["uid"]), "the Lease")
+        self._say(f"{key} is deleted")
 
     async def _release_all(self) -> int:
         """Release the instances that this operator watches; those of other namespaces may be another operator's."""
