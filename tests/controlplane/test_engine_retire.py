@@ -70,7 +70,7 @@ async def test_retire_releases_every_instance_deletes_none_and_may_be_repeated(
             ended = retire()
             assert ended.returncode == 0, ended.stdout + ended.stderr
         deployment = await admin.get(path("Deployment", OPERATOR_NAMESPACE, OPERATOR_NAME))
-        leases = await admin.list(path("Lease", OPERATOR_NAMESPACE))
+        leases = await admin.list("Lease", OPERATOR_NAMESPACE)
     finally:
         await admin.delete(path("Deployment", OPERATOR_NAMESPACE, OPERATOR_NAME))
     assert deployment["spec"]["replicas"] == 0
