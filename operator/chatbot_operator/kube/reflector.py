@@ -63,6 +63,7 @@ class Reflectors:
         self._secrets = _SecretHashes(client, self._store, on_change)
         self._jobs_listed: dict[str, asyncio.Event] = {}
         self._streams: list[tuple[str, str, Stream]] = []
+        turn = asyncio.Lock()
         for namespace in namespaces or ("",):
             for kind in CHILD_KINDS:
                 sink = self._secrets.sink(namespace) if kind is SECRET else _Sink(self._store, clock, kind.kind, namespace)
@@ -75,6 +76,7 @@ class Reflectors:
                     metadata_only=kind is SECRET,
                     watch_seconds=watch_seconds,
                     silence_seconds=silence_seconds,
+                    turn=turn,
                 )
                 self._streams.append((kind.kind, namespace, stream))
                 if kind is JOB:

@@ -56,6 +56,7 @@ class Stream:
         metadata_only: bool = False,
         watch_seconds: int = WATCH_SECONDS,
         silence_seconds: float = SILENCE_SECONDS,
+        turn: asyncio.Lock | None = None,
     ) -> None:
         self._client = client
         self._clock = clock
@@ -65,6 +66,8 @@ class Stream:
         self._metadata_only = metadata_only
         self._watch_seconds = watch_seconds
         self._silence_seconds = silence_seconds
+        self._turn = turn or asyncio.Lock()
+        """Held while listing: streams that share it list one after the other, so that at most one page is in memory."""
         self._version = ""
         self._newest = ""
         """The newest resourceVersion ever seen."""
@@ -85,7 +88,8 @@ class Stream:
             began = self._clock.monotonic()
             try:
                 if not self._version:
-                    await self._list()
+                    async with self._turn:
+                        await self._list()
                 await self._watch()
                 wait = 0.0 if self._clock.monotonic() - began >= HEALTHY_SECONDS else delay
                 failures = 0
