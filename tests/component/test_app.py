@@ -153,15 +153,16 @@ def test_it_runs_as_uid_10001_with_a_read_only_root(runtime_env: dict[str, str])
     port, metrics_port = free_port(), free_port()
     env = clean_env({**runtime_env, "PORT": str(port), "METRICS_PORT": str(metrics_port), "HOME": "/nonexistent"})
     script = (
-        # The checkout may itself lie in /tmp: it is bound back from the working directory, which stays what it was.
-        'mount --make-rprivate / && mount -t tmpfs -o mode=1777 tmpfs /tmp && mkdir -p "$1" && mount --bind . "$1" && '
+        # The checkout may itself lie in /tmp, which is covered: it is kept at /mnt, inside this namespace, and bound back.
+        'mount --make-rprivate / && mount --bind "$1" /mnt && mount -t tmpfs -o mode=1777 tmpfs /tmp && '
+        'mkdir -p "$1" && mount --bind /mnt "$1" && '
         'mount -o remount,bind,ro "$1" && mount -o remount,bind,ro / && cd / && '
         "exec setpriv --reuid 10001 --regid 10001 --clear-groups --bounding-set -all,+dac_read_search --inh-caps +dac_read_search "
         '--ambient-caps +dac_read_search "$0" -m chatbot_runtime app'
     )
     checkout = Path(__file__).parents[2]
     command = ["unshare", "--mount", "sh", "-ec", script, sys.executable, str(checkout)]
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=checkout)
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/")
     try:
         wait_for(lambda: process.poll() is not None or _ok(f"http://127.0.0.1:{metrics_port}/readyz"), "ready")
         assert process.poll() is None, process.communicate()[0].decode()[-3000:]
