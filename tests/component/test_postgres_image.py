@@ -55,10 +55,15 @@ class Box:
     def serve(self) -> None:
         self.process = self.start("serve")
         deadline = time.monotonic() + 30
-        while not self.listens():
+        while not self.ready():
             assert self.process.poll() is None, self.log()
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.02)
+
+    def ready(self) -> bool:
+        """Whether the probe of the contract passes; the port opens a moment before connections are accepted."""
+        command = [postgres_bin() / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port), "-U", "chatbot_app", "-d", "chatbot"]
+        return subprocess.run(command, check=False).returncode == 0
 
     def listens(self) -> bool:
         with socket.socket() as probe:
