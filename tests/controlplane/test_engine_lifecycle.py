@@ -228,8 +228,9 @@ async def test_delete_removes_everything_and_then_releases_the_instance(
 
 
 async def test_a_terminating_namespace_is_not_held_up(admin: KubeApi, namespace: str, start_operator: StartOperator) -> None:
-    start_operator()
+    operator = start_operator()
     await admin.create(manifest(namespace, deletionPolicy="Delete"))
     await wait_ready(admin, namespace)
     await admin.delete(path("Namespace", name=namespace))
     await admin.wait_gone(path("Namespace", name=namespace), 120)
+    assert "DataLossSuspected" not in operator.log.read_text(), "a volume that goes with its namespace is no loss"

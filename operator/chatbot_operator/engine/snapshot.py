@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec, ChatbotInstanceStatus
 from chatbot_operator.clock import Clock
+from chatbot_operator.desired import names
 from chatbot_operator.engine.contest import Contests
 from chatbot_operator.engine.restarts import RestartSlots
 from chatbot_operator.engine.store import Instance, InstanceKey
@@ -98,16 +99,19 @@ class Observer:
         identity = identity_of(body)
         spec, spec_error = parse_spec(body["spec"])
         children = self._children.children(key.namespace, key.name)
+        status = parse_status(body["status"])
+        ending = identity.deleting or any(failure.reason == "Forbidden" for failure in failures) or _claim_goes(identity, status, children)
         return Snapshot(
             identity=identity,
             spec=spec,
             spec_error=spec_error,
-            status=parse_status(body["status"]),
+            status=status,
             children=children,
             secrets=await self._read_secrets(identity, spec),
             operator=self._operator,
             now=self._clock.now(),
-            namespace_terminating=await self._terminating(identity, failures),
+            # Asked only when it may matter: reading a namespace is a request.
+            namespace_terminating=await self._namespaces.terminating(identity.namespace) if ending else None,
             failures=failures,
             contested=self._contests.contested(children),
             restart_slots=self._slots.left(key),
@@ -121,17 +125,20 @@ class Observer:
         contest = self._contests.next_end(snapshot.children)
         return min((wait for wait in (missing, contest) if wait is not None), default=None)
 
-    async def _terminating(self, identity: Identity, failures: tuple[EffectFailure, ...]) -> bool | None:
-        """Ask only when it may matter: at the end of an instance, or when the API server forbade something."""
-        if identity.deleting or any(failure.reason == "Forbidden" for failure in failures):
-            return await self._namespaces.terminating(identity.namespace)
-        return None
-
     async def _read_secrets(self, identity: Identity, spec: ChatbotInstanceSpec | None) -> Mapping[str, SecretFacts | None]:
         if spec is None:
             return {}
         own = self._own_secret_names(identity.name, spec)
         return await self._secrets.facts(identity.namespace, self._secret_names(identity.name, spec), identity.uid, own)
+
+
+def _claim_goes(identity: Identity, status: ChatbotInstanceStatus, children: Mapping[ObjectKey, ChildState]) -> bool:
+    """Return whether the known volume of the database is going or gone: a loss, or merely the end of the whole namespace."""
+    if not status.database.volume_uid:
+        return False
+    name = names.claim_name(identity.name, status.database.volume_generation)
+    claim = children.get(ObjectKey("PersistentVolumeClaim", identity.namespace, name))
+    return claim is None or claim.deleting
 
 
 def identity_of(body: Mapping[str, Any]) -> Identity:
