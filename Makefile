@@ -59,7 +59,8 @@ packages:
 
 .PHONY: test
 test: packages venv ## Every layer of tests, in order, on a real cluster
-	@tools/run-layers unit golden component controlplane testbed e2e chaos
+	@tools/packages browser
+	@tools/run-layers unit golden component browser controlplane testbed e2e chaos
 
 .PHONY: test-unit
 test-unit: venv ## Pure decisions; seconds

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -72,7 +73,7 @@ def namespace(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[str]
     from testbed.api import Api
     from tests.support.kubeapi import path
 
-    api, name = Api(cluster.admin), f"e2e-{os.getpid()}-{abs(hash(request.node.nodeid)) % 100000}"
+    api, name = Api(cluster.admin), f"e2e-{os.getpid()}-{crc32(request.node.nodeid.encode()):08x}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     api.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     yield name

@@ -152,13 +152,13 @@ def test_env_without_a_test_bed_is_refused(settings: Settings) -> None:
 def test_two_builds_at_once_do_not_race(tmp_path: Path) -> None:
     """A cache of its own; Go's build cache is shared, so this costs a second."""
     environment = os.environ | {"TESTBED_CACHE": str(tmp_path)}
-    command = [sys.executable, "-m", "testbed", "build", "kubeconform"]
+    command = [sys.executable, "-m", "testbed", "build", "kwok"]
     builds = [subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     paths = {build.communicate()[0].strip() for build in builds}
     assert [build.returncode for build in builds] == [0, 0]
     [path] = paths
-    assert [file.name for file in Path(path).parent.iterdir()] == ["kubeconform"]
-    assert subprocess.run([path, "-v"], capture_output=True, check=False).returncode == 0
+    assert [file.name for file in Path(path).parent.iterdir()] == ["kwok"]
+    assert subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0
 
 
 def test_programs_do_not_inherit_the_mark_of_the_test_run() -> None:
