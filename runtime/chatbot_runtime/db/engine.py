@@ -38,6 +38,7 @@ def create_engine(settings: Settings) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=settings.db_connect_timeout_s,
         pool_recycle=1800,
+        hide_parameters=True,  # an error would quote what people wrote, and hashes of passwords
         connect_args={
             "timeout": settings.db_connect_timeout_s,
             "command_timeout": timeout_ms / 1000 + SPARE_S,
