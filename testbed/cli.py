@@ -8,10 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from testbed import plane, sim
+from testbed import demo, netns, node, packages, plane, sim
 from testbed.api import Api
 from testbed.cache import locked
 from testbed.errors import Refused, TestbedError
+from testbed.images import PROJECT_IMAGES, ImageStore
 from testbed.plane import Site
 from testbed.processes import Processes
 from testbed.progress import Progress
@@ -56,12 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("tools", nargs="*", metavar="TOOL", help=f"default: all of {', '.join(TOOLS)}")
     build.set_defaults(command=_build)
 
-    images = commands.add_parser("images", help="build the container images and load them", add_help=False)
-    images.add_argument("rest", nargs=argparse.REMAINDER)
+    images = commands.add_parser("images", help="build the container images, print the archives, load them into a node that runs here")
+    images.add_argument("images", nargs="*", metavar="IMAGE", help=f"default: all of {', '.join(PROJECT_IMAGES)}")
     images.set_defaults(command=_images)
 
-    demo = "from nothing to a chatbot that answers a WhatsApp message; `demo-down` removes it"
-    commands.add_parser("demo", help=demo).set_defaults(command=_demo, node=True, sim=0)
+    whole = "from nothing to a chatbot that answers a WhatsApp message; `demo-down` removes it"
+    commands.add_parser("demo", help=whole).set_defaults(command=_demo, node=True, sim=0)
     commands.add_parser("demo-down", help="the same as `down`").set_defaults(command=_down)
 
     commands.add_parser("env", help='print shell exports: eval "$(python -m testbed env)"').set_defaults(command=_env)
@@ -107,8 +108,6 @@ def _start(settings: Settings, mode: str, simulated_nodes: int, progress: Progre
 
 
 def _start_node(settings: Settings, progress: Progress) -> Site:
-    from testbed import netns, node
-
     node.check(settings)
     plane.check(settings, own_namespace=True)
     with contextlib.ExitStack() as undo:
@@ -130,8 +129,6 @@ def _stop(settings: Settings) -> None:
 
 
 def _stop_node(settings: Settings) -> None:
-    from testbed import netns, node
-
     node.down(settings)
     plane.stop(settings)
     netns.remove(settings)
@@ -179,15 +176,22 @@ def _build(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _images(settings: Settings, options: argparse.Namespace) -> int:
-    from testbed import images
-
-    code: int = images.main(settings, options.rest)
-    return code
+    chosen = options.images or PROJECT_IMAGES
+    if unknown := sorted(set(chosen) - set(PROJECT_IMAGES)):
+        raise Refused(f"There is no image {', '.join(unknown)}; there are {', '.join(PROJECT_IMAGES)}.")
+    progress = Progress()
+    packages.ensure(packages.IMAGE_PROGRAMS, progress.say)
+    store = ImageStore(settings.cache, progress.say)
+    images = store.ensure(chosen)
+    for image in images:
+        print(f"{image.name} {image.content_name} {image.manifest}")
+    if node.runs(settings):
+        for name in node.load_images(settings, store, images):
+            progress.say(f"loaded {name} into the node")
+    return 0
 
 
 def _demo(settings: Settings, options: argparse.Namespace) -> int:
-    from testbed import demo
-
     progress = Progress()
     with progress.step("cluster with one real node"):
         _up(settings, options)

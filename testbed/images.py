@@ -1,6 +1,5 @@
 """Builds the project's images from its own Dockerfiles into archives named by their content, so that nothing is built twice."""
 
-import argparse
 import hashlib
 import subprocess
 import tempfile
@@ -9,15 +8,11 @@ import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from testbed import packages
 from testbed.baseimage import ensure_base
 from testbed.blobs import Blobs, Image, Index
 from testbed.buildah import Buildah, BuildFailed
 from testbed.cache import key, locked
-from testbed.errors import Refused
 from testbed.hostconfig import build_options
-from testbed.progress import Progress
-from testbed.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 PROJECT_IMAGES = ("operator", "runtime", "postgres", "redis")
@@ -140,24 +135,3 @@ class ImageStore:
         self._index.forget_all_but(image, KEPT_BUILDS)
         self.blobs.prune(self._index.manifests())
         return manifest
-
-
-def main(settings: Settings, arguments: Sequence[str]) -> int:
-    """`python -m testbed images [IMAGE ...]`: build, print the archives, and load them into a node that runs here."""
-    parser = argparse.ArgumentParser(prog="python -m testbed images")
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help=f"default: all of {', '.join(PROJECT_IMAGES)}")
-    chosen = parser.parse_args(arguments).images or PROJECT_IMAGES
-    if unknown := sorted(set(chosen) - set(PROJECT_IMAGES)):
-        raise Refused(f"There is no image {', '.join(unknown)}; there are {', '.join(PROJECT_IMAGES)}.")
-    progress = Progress()
-    packages.ensure(packages.IMAGE_PROGRAMS, progress.say)
-    store = ImageStore(settings.cache, progress.say)
-    images = store.ensure(chosen)
-    for image in images:
-        print(f"{image.name} {image.content_name} {image.manifest}")
-    from testbed import node  # here, because the node needs this module for its pause image
-
-    if node.runs(settings):
-        for name in node.load_images(settings, store, images):
-            progress.say(f"loaded {name} into the node")
-    return 0
