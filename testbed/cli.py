@@ -11,6 +11,7 @@ from pathlib import Path
 from testbed import demo, netns, node, packages, plane, sim
 from testbed.api import Api
 from testbed.cache import locked
+from testbed.command import command_line
 from testbed.errors import Refused, TestbedError
 from testbed.images import PROJECT_IMAGES, ImageStore
 from testbed.plane import Site
@@ -34,13 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"testbed: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("testbed: interrupted; `python -m testbed down` cleans up.", file=sys.stderr)
+        print(f"testbed: interrupted; `{command_line('down')}` cleans up.", file=sys.stderr)
         return 130
     return code
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m testbed", description="A real Kubernetes on this machine, for the demo and for tests.")
+    parser = argparse.ArgumentParser(prog=command_line(), description="A real Kubernetes on this machine, for the demo and for tests.")
     parser.add_argument("--dir", type=Path, help="work directory of this test bed (default $TESTBED_DIR or ~/.cache/chatbot-testbed/run)")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -65,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("demo", help=whole).set_defaults(command=_demo, node=True, sim=0)
     commands.add_parser("demo-down", help="the same as `down`").set_defaults(command=_down)
 
-    commands.add_parser("env", help='print shell exports: eval "$(python -m testbed env)"').set_defaults(command=_env)
+    commands.add_parser("env", help=f'print shell exports: eval "$({command_line("env")})"').set_defaults(command=_env)
     return parser
 
 
@@ -88,7 +89,7 @@ def _up(settings: Settings, options: argparse.Namespace) -> int:
             with progress.step("remove what an earlier run left"):
                 _stop(settings if found is None else found[1])
         site = _start(settings, mode, options.sim, progress)
-    progress.say(f'ready at {site.server(settings)}; use it with: eval "$(python -m testbed --dir {settings.directory} env)"')
+    progress.say(f'ready at {site.server(settings)}; use it with: eval "$({command_line(f"--dir {settings.directory} env")})"')
     return 0
 
 
@@ -203,7 +204,7 @@ def _demo(settings: Settings, options: argparse.Namespace) -> int:
 def _env(settings: Settings, _: argparse.Namespace) -> int:
     found = plane.load_site(settings)
     if found is None:
-        raise Refused(f"There is no test bed in {settings.directory}; start one with `python -m testbed up`.")
+        raise Refused(f"There is no test bed in {settings.directory}; start one with `{command_line('up')}`.")
     path = os.pathsep.join([*map(str, search_path(settings)), os.environ.get("PATH", os.defpath)])
     print(f"export KUBECONFIG={shlex.quote(str(settings.kubeconfig('admin')))}")
     print(f"export TESTBED_DIR={shlex.quote(str(settings.directory))}")

@@ -12,6 +12,7 @@ import yaml
 from testbed import node
 from testbed.api import Api, ApiError
 from testbed.blobs import Image
+from testbed.command import command_line
 from testbed.demoprovider import CUSTOMER, ProviderClient, is_ready, render_provider
 from testbed.errors import Failed
 from testbed.images import PREFIX, ROOT, ImageStore
@@ -117,17 +118,17 @@ class Demo:
         endpoints = self._get_instance().get("status", {}).get("endpoints", {})
         service = self._api.get(f"/api/v1/namespaces/{self.namespace}/services/{self.name}-app")
         secret, _, key = str(endpoints.get("adminPasswordSecret", "")).partition("/")
-        chosen = f"--dir {self._settings.directory} "
+        quoted = key.replace(".", chr(92) + ".")
         return f"""
 {table.rstrip()}
 
-Admin UI        http://{service["spec"]["clusterIP"]}:8003/ui/index.html   (user admin; reachable from this machine)
-Its password    kubectl -n {self.namespace} get secret {secret} -o jsonpath='{{.data.{key.replace(".", chr(92) + ".")}}}' | base64 -d
-
-Try next:
-  eval "$(python -m testbed {chosen}env)"   # kubectl and helm of this cluster
+Try next (the first line gives you kubectl and helm of this cluster):
+  eval "$({command_line(f"--dir {self._settings.directory} env")})"
   kubectl -n {self.namespace} delete deployment {self.name}-app   # it comes back
   kubectl -n {self.namespace} patch cbi {self.name} --type=merge -p '{{"spec":{{"lifecycle":"Hibernated"}}}}'   # sleeps, keeps its data
+
+Admin UI        http://{service["spec"]["clusterIP"]}:8003/ui/index.html   (user admin; reachable from this machine)
+Its password    kubectl -n {self.namespace} get secret {secret} -o jsonpath='{{.data.{quoted}}}' | base64 -d
 Remove everything: make demo-down"""
 
     def explain_failure(self) -> Path:

@@ -16,6 +16,7 @@ from testbed.api import Api, ApiError
 from testbed.blobs import Image
 from testbed.cache import require_space
 from testbed.cgroups import Cgroups
+from testbed.command import command_line
 from testbed.containerd import NAME as CONTAINERD
 from testbed.containerd import Containerd
 from testbed.errors import Failed, Refused
@@ -92,7 +93,7 @@ def load_images(settings: Settings, store: ImageStore, images: Sequence[Image]) 
         Failed: the import failed.
     """
     if not runs(settings):
-        raise Refused(f"No node runs in {settings.directory}; start one with `python -m testbed up --node`.")
+        raise Refused(f"No node runs in {settings.directory}; start one with `{command_line('up --node')}`.")
     containerd = Containerd(_directory(settings), Processes(settings), netns.ensure(settings).node_prefix)
     return containerd.import_images(store.blobs, images)
 
