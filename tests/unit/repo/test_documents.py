@@ -2,6 +2,7 @@
 
 import re
 
+from chatbot_operator.constants import LABEL_INSTANCE
 from tools.generate import ROOT
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/**/*.md")])
@@ -25,3 +26,17 @@ def test_local_links_in_documents_lead_somewhere() -> None:
             if not (path.parent / target).exists():
                 broken.append(f"{path.relative_to(ROOT)}: {target}")
     assert broken == []
+
+
+def test_notes_and_readme_say_how_to_purge() -> None:
+    # Uninstalling keeps chatbots and deleting chatbots keeps data, so that going all the way takes commands of its own.
+    lines = (
+        "kubectl delete chatbot -A --all",
+        "kubectl delete crd chatbotinstances.chatbotops.io",
+        f"kubectl delete pvc,secret -A -l {LABEL_INSTANCE} ",
+    )
+    for name in ("README.md", "helm/chatbot-operator/templates/NOTES.txt"):
+        text = (ROOT / name).read_text()
+        places = [text.find(line) for line in lines]
+        assert -1 not in places, name
+        assert places == sorted(places), name
