@@ -43,6 +43,7 @@ def render_bootstrap(inputs: Inputs, job: JobTarget) -> Object:
         defaults=_DEFAULTS,
         resources=inputs.spec.database.resources,
         scheduling=inputs.spec.database.scheduling,
+        # The claim is mounted here before the server runs, never beside it: no podAffinity to another pod is needed.
         volumes=_volumes(inputs),
         mounts=_MOUNTS,
         restart="Never",
@@ -104,7 +105,7 @@ def render_service(inputs: Inputs) -> Object:
     return service(inputs, names.POSTGRES, {"postgres": POSTGRES_PORT})
 
 
-_MOUNTS: Final = {"data": "/var/lib/postgresql/data", "sockets": "/var/run/postgresql", "shm": "/dev/shm"}  # noqa: S108
+_MOUNTS: Final = {"data": "/var/lib/postgresql/data", "sockets": "/var/run/postgresql", "shm": "/dev/shm"}  # noqa: S108 - a mount point in a container, no file of ours
 
 
 def _volumes(inputs: Inputs) -> tuple[Object, ...]:
