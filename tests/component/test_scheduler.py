@@ -11,9 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chatbot_runtime.db.engine import transaction
 from chatbot_runtime.queue.operate import decide
 from chatbot_runtime.queue.states import Origin
+from chatbot_runtime.scheduler.jobs import JOBS
+from chatbot_runtime.scheduler.periodic import run_due
 from testbed.providers.cloud_api import Provider, Rule
 from tests.component.conftest import ACCESS_TOKEN
-from tests.component.kit import DAY, conversation, drifted, enqueue, eventually, phone, receive, rows, text
+from tests.component.kit import DAY, conversation, drifted, enqueue, eventually, phone, receive, rows, run, text
 from tests.component.servers import Postgres
 from tests.component.servers import Redis as RedisServer
 from tests.component.world import provider, scheduler_process, sent_bodies
@@ -84,6 +86,7 @@ async def test_killed_at_random_points_nothing_is_lost_and_nothing_sent_twice(
         assert sum(bodies.values()) + len(held) == people * each + people
         assert max(bodies[f"{number}:{turn}"] for number in range(people) for turn in range(each)) == 1
         assert await drifted(engine) == []
+        assert "lane_drift" not in {line["event"] for line in scheduler.lines()}  # each start has looked too, and would have repaired it
         for number in range(people):
             turns = [item["body"]["text"]["body"].split(":") for item in cloud.records.messages if item["to"] == phone(number)]
             order = [int(parts[1]) for parts in turns if parts[0] == str(number)]
@@ -252,3 +255,44 @@ async def test_a_cut_connection_after_acceptance_is_settled_by_the_status(
         scheduler.start()
         await eventually(lambda: _all(engine, 5), "all is read")
         assert len(cloud.records.messages) == 5
+
+
+async def test_a_result_of_an_earlier_process_is_found_again_and_never_shown_as_a_fault(
+    engine: AsyncEngine, cloud: Provider, runtime_env: dict[str, str], tmp_path: Path
+) -> None:
+    """All jobs have run for their present times, so that a new process owes nothing; its gauges must be absent or true nevertheless."""
+    for job in JOBS:
+        assert await run_due(engine, job)
+    await enqueue(engine, await conversation(engine))
+    await run(engine, "UPDATE chat_lanes SET pending = pending + 3, next_at = 'infinity'")
+    with scheduler_process(runtime_env, cloud, tmp_path) as scheduler:
+        scheduler.start()
+        seen = await eventually(lambda: _both(scheduler), "the gauges are known")
+        assert seen == {"chatbot_audit_chain_ok": 1, "chatbot_lane_drift": 1}
+
+
+async def _both(scheduler) -> dict[str, float] | None:  # type: ignore[no-untyped-def]
+    _, page = await scheduler.get("/metrics")
+    found = dict(row.rsplit(" ", 1) for row in page.splitlines() if row.startswith(("chatbot_audit_chain_ok ", "chatbot_lane_drift ")))
+    values = {name: float(value) for name, value in found.items()}
+    assert 0 not in values.values()
+    return values if len(values) == 2 else None
+
+
+async def test_during_an_outage_no_reading_of_the_queue_is_shown(
+    engine: AsyncEngine, cloud: Provider, runtime_env: dict[str, str], tmp_path: Path, outage: Postgres
+) -> None:
+    names = ("chatbot_lane_depth_max", "chatbot_backpressure_state", 'chatbot_outbox_oldest_age_seconds{channel="cloud"}')
+    await enqueue(engine, await conversation(engine))
+    with scheduler_process(runtime_env, cloud, tmp_path) as scheduler:
+        scheduler.start()
+
+        async def shown(wanted: bool) -> bool:
+            return [await scheduler.metric(name) is not None for name in names] == [wanted] * len(names)
+
+        await eventually(lambda: shown(True), "the queue is shown")
+        outage.stop()
+        await eventually(lambda: shown(False), "the readings are taken back")
+        assert await scheduler.metric("chatbot_schema_compatible") == 1
+        outage.start()
+        await eventually(lambda: shown(True), "the queue is shown again")

@@ -47,7 +47,6 @@ class DatabaseProbe:
             async with asyncio.timeout(TIMEOUT_S):
                 return await self._look()
         except (DatabaseDown, TimeoutError):
-            metrics.SCHEMA_COMPATIBLE.set(0)
             down = Finding(Status.DOWN, "the database does not answer", "DatabaseUnreachable")
             return {DATABASE: down, **self._unchecked()}
 

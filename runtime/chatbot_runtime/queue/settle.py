@@ -6,7 +6,7 @@ the lane's lock, refuses what the table of states does not allow, and keeps the 
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -123,14 +123,26 @@ async def write_message(conn: AsyncConnection, message_id: UUID, channel: str, o
     }.get(outcome.status)  # fmt: skip
     if stamp is not None:
         changed[stamp.name] = sa.func.coalesce(stamp, at)
-    row = (await conn.execute(sa.select(known.status, known.provider_message_id).where(known.id == message_id).with_for_update())).one()
+    stages = (known.created_at, known.sent_at, known.delivered_at, sa.func.clock_timestamp().label("now"))
+    row = (
+        await conn.execute(sa.select(known.status, known.provider_message_id, *stages).where(known.id == message_id).with_for_update())
+    ).one()
     if may_become(Status(row.status), outcome.status):
         changed |= {"status": outcome.status.value, "error": outcome.error, "error_code": outcome.error_code}
         metrics.MESSAGES.labels(channel=channel.partition(":")[0], direction="outbound", status=outcome.status.value).inc()
+        _time_stage(row, outcome)
     if outcome.provider_id and row.provider_message_id is None and not await _is_taken(conn, channel, outcome.provider_id):
         changed["provider_message_id"] = outcome.provider_id
     if changed:
         await conn.execute(messages.update().where(known.id == message_id).values(changed))
+
+
+def _time_stage(row: sa.Row[*tuple[Any, ...]], outcome: Outcome) -> None:
+    """Observe the time since the stage before, if that is known: a status may come before the one that precedes it."""
+    before = {Status.SENT: row.created_at, Status.DELIVERED: row.sent_at, Status.READ: row.delivered_at}.get(outcome.status)
+    if before is not None:
+        seconds = ((outcome.at or row.now) - before).total_seconds()
+        metrics.DELIVERY_SECONDS.labels(stage=outcome.status.value).observe(max(0.0, seconds))
 
 
 async def _is_taken(conn: AsyncConnection, channel: str, provider_id: str) -> bool:

@@ -79,3 +79,9 @@ async def waiting_total(conn: AsyncConnection) -> int:
     """Count waiting outbound messages from the lanes' counters: cheap however deep a chat is."""
     query = sa.select(sa.func.coalesce(sa.func.sum(chat_lanes.c.pending), 0)).where(chat_lanes.c.kind == "out", chat_lanes.c.pending > 0)
     return int((await conn.execute(query)).scalar_one())
+
+
+async def deepest_lane(conn: AsyncConnection) -> int:
+    """Return how many outbound messages wait in the chat that has most of them."""
+    query = sa.select(sa.func.coalesce(sa.func.max(chat_lanes.c.pending), 0)).where(chat_lanes.c.kind == "out", chat_lanes.c.pending > 0)
+    return int((await conn.execute(query)).scalar_one())

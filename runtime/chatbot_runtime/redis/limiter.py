@@ -90,9 +90,11 @@ class Limiter:
             DatabaseDown: Redis is gone and PostgreSQL too.
         """
         try:
-            wait = await self._take_redis(limits)
+            wait, mode = await self._take_redis(limits), "redis"
         except RedisDown:
-            wait = await self._take_postgres(limits)
+            wait, mode = await self._take_postgres(limits), "postgres"
+        for name in ("redis", "postgres"):
+            metrics.LIMITER_MODE.labels(mode=name).set(name == mode)
         if wait is not None:
             metrics.RATE_LIMITED.labels(limit=wait.limit.name).inc()
         return wait

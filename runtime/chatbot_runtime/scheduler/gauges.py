@@ -13,7 +13,7 @@ from chatbot_runtime.db.schema_queue import channels
 from chatbot_runtime.lifecycle import Lifecycle
 from chatbot_runtime.queue.leases import Lease, acquire, release
 from chatbot_runtime.queue.states import PRIORITY
-from chatbot_runtime.queue.stats import WAITING, QueueStats, read_stats
+from chatbot_runtime.queue.stats import WAITING, QueueStats, deepest_lane, read_stats
 
 LEASE: Final = "scheduler"
 TTL_S: Final = 15.0
@@ -26,8 +26,9 @@ log = structlog.get_logger(__name__)
 class QueueGauges:
     """Fills the gauges while this process holds the lease, and exposes none otherwise."""
 
-    def __init__(self, engine: AsyncEngine, holder: str) -> None:
+    def __init__(self, engine: AsyncEngine, holder: str, *, soft_max: int, hard_max: int) -> None:
         self._engine = engine
+        self._limits = (soft_max, hard_max)
         self._holder = holder
         self._lease: Lease | None = None
 
@@ -44,7 +45,10 @@ class QueueGauges:
         async with transaction(self._engine) as conn:
             stats = await read_stats(conn)
             kinds = set((await conn.execute(sa.select(channels.c.kind))).scalars().all())
+            deepest = await deepest_lane(conn)
         show(stats, kinds)
+        metrics.LANE_DEPTH_MAX.set(deepest)
+        metrics.BACKPRESSURE_STATE.set(sum(stats.waiting() >= limit for limit in self._limits))
         return 0
 
     async def stop(self) -> None:
@@ -59,6 +63,8 @@ def clear() -> None:
     """Expose nothing: a number that is no longer true is worse than none."""
     for gauge in (metrics.OUTBOX_MESSAGES, metrics.OUTBOX_PENDING, metrics.OUTBOX_OLDEST_AGE):
         gauge.clear()
+    metrics.LANE_DEPTH_MAX.forget()
+    metrics.BACKPRESSURE_STATE.forget()
 
 
 def show(stats: QueueStats, kinds: set[str]) -> None:

@@ -64,12 +64,13 @@ async def forget(conn: AsyncConnection) -> str:
             counts[table.name] += gone
             if gone < DELETE_BATCH:
                 break
+        metrics.RETENTION_DELETED.labels(table.name).inc(counts[table.name])
     return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 JOBS: Final = (
     Job("expire", 60, expire_waiting),
-    Job("lanes", 3600, derive_lanes),
+    Job("lanes", 3600, derive_lanes, at_start=True),
     Job("retention", 3600, forget),
-    Job("audit-verify", 86_400, verify_audit),
+    Job("audit-verify", 86_400, verify_audit, at_start=True),
 )

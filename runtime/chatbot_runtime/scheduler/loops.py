@@ -24,17 +24,20 @@ class Work:
         name: for logs.
         step: does what there is to do now and returns how much it was; must be harmless to repeat.
         idle: waits after a step that had nothing to do.
+        suspend: called while the database can't be used; takes back what would no longer be true.
     """
 
     name: str
     step: Callable[[Lifecycle], Awaitable[int]]
     idle: Callable[[], Awaitable[object]]
+    suspend: Callable[[], None] = lambda: None
 
 
 async def keep(work: Work, lifecycle: Lifecycle, monitor: Monitor) -> None:
     """Do work until the process stops. Nothing is done on a schema that does not fit this release."""
     while not lifecycle.stopping.is_set():
         if monitor.ready().status is Status.DOWN:
+            work.suspend()
             await lifecycle.pause(WAIT_S)
             continue
         try:
@@ -42,6 +45,7 @@ async def keep(work: Work, lifecycle: Lifecycle, monitor: Monitor) -> None:
         except DatabaseDown as error:
             log.debug("work_waits", work=work.name, reason=str(error))
             monitor.nudge()
+            work.suspend()
             await lifecycle.pause(WAIT_S)
             continue
         if not done:

@@ -33,10 +33,10 @@ from chatbot_runtime.queue.reconcile import apply_statuses
 from chatbot_runtime.redis.client import RedisClient
 from chatbot_runtime.redis.limiter import Limiter
 from chatbot_runtime.redis.wake import Topic, Waker
-from chatbot_runtime.scheduler.gauges import EVERY_S, QueueGauges
+from chatbot_runtime.scheduler.gauges import EVERY_S, QueueGauges, clear
 from chatbot_runtime.scheduler.jobs import JOBS
 from chatbot_runtime.scheduler.loops import Work, keep
-from chatbot_runtime.scheduler.periodic import run_due
+from chatbot_runtime.scheduler.periodic import run_due, run_now
 from chatbot_runtime.settings import Role, Settings
 
 EXIT_FAILED: Final = 1
@@ -80,8 +80,9 @@ class Scheduler:
                 channel=channel_of(settings.wa_phone_number_id),
                 worker=self._name,
             )
-        self._gauges = QueueGauges(self._engine, self._name)
+        self._gauges = QueueGauges(self._engine, self._name, soft_max=settings.queue_soft_max, hard_max=settings.queue_hard_max)
         self._sealed_seq = -1
+        self._unseen = {job.name for job in JOBS if job.at_start}
 
     async def run(self) -> int:
         """Run all parts; on SIGTERM stop claiming, let what is in flight end, give leases up."""
@@ -115,7 +116,7 @@ class Scheduler:
             Work("statuses", self._apply_statuses, partial(self._waker.wait, Topic.STATUS, STATUS_POLL_S)),
             Work("seals", self._seal, partial(pause, SEAL_EVERY_S)),
             Work("jobs", self._run_jobs, partial(pause, JOBS_EVERY_S)),
-            Work("gauges", self._gauges.step, partial(pause, EVERY_S)),
+            Work("gauges", self._gauges.step, partial(pause, EVERY_S), suspend=clear),
         ]
         if self._sender is not None:
             works.append(Work("sender", self._sender.step, self._sender.idle))
@@ -147,7 +148,9 @@ class Scheduler:
         for job in JOBS:
             if not lifecycle.stopping.is_set():
                 with lifecycle.work():
-                    await run_due(self._engine, job)
+                    if not await run_due(self._engine, job) and job.name in self._unseen:
+                        await run_now(self._engine, job)
+                self._unseen.discard(job.name)
         return 0
 
     async def _end(self, listener: asyncio.Task[None]) -> None:

@@ -31,11 +31,13 @@ class Job:
         name: key of its runs.
         every_s: seconds between planned times, which are multiples of it since 1970.
         run: the effect, in the given transaction; returns one sentence on what it did.
+        at_start: whether a process does it once when it starts as well, because a gauge of the process holds the result.
     """
 
     name: str
     every_s: int
     run: Callable[[AsyncConnection], Awaitable[str]]
+    at_start: bool = False
 
 
 def planned(now: datetime, every_s: int) -> datetime:
@@ -66,6 +68,21 @@ async def run_due(engine: AsyncEngine, job: Job) -> bool:
         mine = sa.and_(schedule_fires.c.schedule == job.name, schedule_fires.c.fire_time == fire["fire_time"])
         done = {"finished_at": sa.func.clock_timestamp(), "detail": detail[:DETAIL_MAX]}
         await conn.execute(schedule_fires.update().where(mine).values(done))
+    _note(job, detail)
+    return True
+
+
+async def run_now(engine: AsyncEngine, job: Job) -> None:
+    """Run a job that is not due.
+
+    Raises:
+        DatabaseDown: nothing happened.
+    """
+    async with transaction(engine) as conn:
+        detail = await job.run(conn)
+    _note(job, detail)
+
+
+def _note(job: Job, detail: str) -> None:
     metrics.JOB_LAST_SUCCESS.labels(job=job.name).set_to_current_time()
     log.info("job_done", job=job.name, detail=detail)
-    return True

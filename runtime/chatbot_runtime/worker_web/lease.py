@@ -43,6 +43,7 @@ class LeaseKeeper:
         self._ttl_s = ttl_s
         self._lease: Lease | None = None
         self._good_until = 0.0
+        metrics.LEASE_HELD.set_function(lambda: self.held() is not None)
 
     def held(self) -> Lease | None:
         """Return the lease if it surely still stands."""
@@ -78,7 +79,6 @@ class LeaseKeeper:
 
     async def _announce(self, on_change: OnHeld) -> None:
         held = self.held()
-        metrics.LEASE_HELD.set(held is not None)
         if held is not None:
             metrics.LEASE_EPOCH.set(held.epoch)
         await on_change(held)

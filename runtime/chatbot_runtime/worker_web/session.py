@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -38,7 +39,12 @@ class Session:
 
     async def on_lease(self, lease: Lease | None) -> None:
         """Take in whether the lease is held; called at every renewal."""
-        usable = lease is not None and await asyncio.to_thread(_usable, self._profile)
+        free = await asyncio.to_thread(_free_bytes, self._profile)
+        if free is None:
+            metrics.PROFILE_FREE.forget()
+        else:
+            metrics.PROFILE_FREE.set(free)
+        usable = lease is not None and free is not None
         self._move(decide_state(lease_held=lease is not None, profile_usable=usable))
         if lease is not None and self._paused_under != lease.epoch:
             await self._pause_channel(lease)
@@ -68,5 +74,8 @@ class Session:
         self._paused_under = lease.epoch
 
 
-def _usable(profile: Path) -> bool:
-    return profile.is_dir() and os.access(profile, os.W_OK | os.X_OK)
+def _free_bytes(profile: Path) -> int | None:
+    """Return what the profile's volume has left; None when the directory can't be used."""
+    if not profile.is_dir() or not os.access(profile, os.W_OK | os.X_OK):
+        return None
+    return shutil.disk_usage(profile).free
