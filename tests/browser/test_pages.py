@@ -1,5 +1,6 @@
 """Both pages in a real browser: no console error with the database up and down, in Spanish and English; keyboard, contrast, narrow screens.
 
+Axe-core is not used: our own checks of contrast, accessible names and the keyboard stand in for it.
 Needs Chromium, PostgreSQL and Redis.
 """
 
