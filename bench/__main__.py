@@ -15,7 +15,7 @@ from typing import Any
 from bench import runtime
 from bench.floor import apply_all, owned_objects, raw_creates, remove, to_template
 from bench.instances import create, wait_ready, watching
-from bench.measure import b1_create, b2_idle, b3_restart, b3_takeover, b5_repair, start
+from bench.measure import b1_create, b2_idle, b3_changed, b3_restart, b3_takeover, b5_repair, start
 from bench.report import Report, machine
 from bench.rig import NAMESPACES, Rig, fresh_rig, usage
 from tests.support.audit import tally
@@ -37,7 +37,8 @@ class Bench:
                 self.report.add("B0a creates/s by requests in flight", {"rates": await raw_creates(rig, 3000)})
             operator = rig.operator()
             await start(operator)
-            self.report.add("B1 one instance", await b1_create(rig, operator, 1, "benchsrc"))
+            one = await b1_create(rig, operator, 1, "benchsrc")
+            self.report.add("B1 one instance", one)
             found = await rig.api.get(path("ChatbotInstance", NAMESPACES[0], "benchsrc0"))
             source = ("benchsrc0", NAMESPACES[0], found["metadata"]["uid"])
             template = to_template(await owned_objects(rig.api, source[0], source[1]))
@@ -45,7 +46,11 @@ class Bench:
             await remove(rig, template, source)
             file = rig.directory / "template.json"
             file.write_text(json.dumps({"objects": template, "source": source}))
+            # Also the warm-up of the plane; the second one counts.
+            await apply_all(rig, template, source, 1, "warm")
+            single = await apply_all(rig, template, source, 1, "single")
             result = await apply_all(rig, template, source, count)
+        result["one_over_its_floor_s"] = round(one["ready_s"] - single["ready_s"], 2)
         self.report.add(f"B0b floor, {count} instances", result)
         return result, file
 
@@ -73,6 +78,7 @@ class Bench:
                 results["B2 idle"] = await b2_idle(rig, leader, settle, idle)
                 results["B5 deleted child"] = await b5_repair(rig, deletions)
                 results["B3 restart"] = await b3_restart(rig, leader, count)
+                results["B3 changed while down"] = await b3_changed(rig, leader, count, 50)
                 results["B3 take-over"] = await b3_takeover(rig, leader, standby)
             finally:
                 for operator in (leader, standby):
@@ -142,6 +148,9 @@ def compare_create(report: Report, count: int, floors: list[dict[str, Any]], cre
     report.compare(f"all Ready, {count} instances (median of {len(times)})", statistics.median(times), "s")
     if len(times) > 1:
         report.compare(f"all Ready, {count} instances (worst of {len(times)})", max(times), "s")
+    if len(floors) > 1:
+        alone = [item["one_over_its_floor_s"] for item in floors]
+        report.compare(f"one instance over its floor (median of {len(alone)})", statistics.median(alone), "s", most=0.5)
     report.compare(f"all Ready / floor, {count} instances", round(statistics.median(times) / base, 2), "x", most=1.3)
     objects = created[0]["objects_per_instance"]
     requests = statistics.median(item["requests_per_instance"] for item in created)
@@ -156,8 +165,12 @@ def compare_steady(report: Report, count: int, results: dict[str, dict[str, Any]
     report.compare(f"idle CPU, {count} instances", idle["cpu_percent"], "% of a core", most=2)
     report.compare("RSS without instances", results["B4 memory without instances"]["rss_mib"], "MiB")
     report.compare(f"RSS, {count} instances", idle["rss_mib"], "MiB", most=200)
+    slope = (idle["rss_mib"] - results["B4 memory without instances"]["rss_mib"]) * 1024 / count
+    report.compare("RSS per instance", round(slope, 1), "KiB", most=60)
     report.compare(f"restart: leadership to converged, {count} instances", restart["converged_after_lead_s"], "s", most=15)
     report.compare(f"restart: writes, {count} instances", restart["writes"], "", most=0)
+    changed = results["B3 changed while down"]
+    report.compare(f"restart: {changed['changed']} changed while down, leadership to Ready", changed["ready_after_lead_s"], "s")
     report.compare("take-over: last renewal to first pass", results["B3 take-over"]["takeover_s"], "s", most=20)
     repair = results["B5 deleted child"]
     report.compare(f"deleted child back, p50, {count} instances", repair["p50_ms"], "ms")

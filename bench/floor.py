@@ -73,11 +73,10 @@ async def raw_creates(rig: Rig, count: int) -> dict[str, float]:
     return rates
 
 
-async def apply_all(rig: Rig, template: list[Object], source: tuple[str, str, str], count: int) -> dict[str, float]:
+async def apply_all(rig: Rig, template: list[Object], source: tuple[str, str, str], count: int, prefix: str = "f") -> dict[str, float]:
     """B0b: apply one instance's objects for `count` names until every workload is ready; return seconds and objects."""
-    objects = [
-        manifest for number in range(count) for manifest in render(template, source, f"f{number}", NAMESPACES[number % len(NAMESPACES)])
-    ]
+    names = [(f"{prefix}{number}", NAMESPACES[number % len(NAMESPACES)]) for number in range(count)]
+    objects = [manifest for name, namespace in names for manifest in render(template, source, name, namespace)]
     expected = {
         (item["kind"], item["metadata"]["namespace"], item["metadata"]["name"]) for item in objects if item["kind"] in _LONG_RUNNING
     }

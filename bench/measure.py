@@ -129,6 +129,20 @@ async def b3_restart(rig: Rig, operator: OperatorProcess, count: int) -> Result:
     }
 
 
+async def b3_changed(rig: Rig, operator: OperatorProcess, count: int, changed: int) -> Result:
+    """Change some instances while no operator runs: from leadership until these are Ready as changed."""
+    operator.kill()
+    chosen = [(NAMESPACES[number % len(NAMESPACES)], f"n{number}") for number in range(min(changed, count))]
+    async with watching(rig.api) as watched:
+        for namespace, name in chosen:
+            await rig.api.patch(path("ChatbotInstance", namespace, name), {"spec": {"app": {"replicas": 3}}})
+            watched.acked[namespace, name] = time.monotonic()
+        await start(operator)
+        led = time.monotonic()
+        await wait_ready(watched, len(chosen), 300)
+        return {"changed": len(chosen), "ready_after_lead_s": round(time.monotonic() - led, 2)}
+
+
 async def b3_takeover(rig: Rig, leader: OperatorProcess, standby: OperatorProcess) -> Result:
     """Kill the leader beside a standby: from its last renewal to the standby's first pass."""
     standby.start()
