@@ -152,6 +152,37 @@ def rules_of(manifests: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]
     return [(item["metadata"]["name"], rule) for item in manifests if item["kind"] in ("Role", "ClusterRole") for rule in item["rules"]]
 
 
+CHILD = "create delete get list patch watch"
+RIGHTS = {
+    ("chatbot-operator-children", "deployments statefulsets"): CHILD,
+    ("chatbot-operator-children", "jobs"): CHILD,
+    ("chatbot-operator-children", "persistentvolumeclaims secrets serviceaccounts services"): CHILD,
+    ("chatbot-operator-children", "poddisruptionbudgets"): CHILD,
+    ("chatbot-operator-children", "horizontalpodautoscalers"): CHILD,
+    ("chatbot-operator-children", "networkpolicies"): CHILD,
+    ("chatbot-operator-children", "pods"): "list watch",
+    ("chatbot-operator-children", "events"): "create get patch",
+    ("chatbot-operator-own-kinds", "chatbotinstances"): "get list patch watch",
+    ("chatbot-operator-own-kinds", "chatbotinstances/status"): "patch",
+    ("chatbot-operator-own-kinds", "customresourcedefinitions named chatbotinstances.chatbotops.io"): "get",
+    ("chatbot-operator-own-kinds", "namespaces"): "get",
+    ("chatbot-operator-lease", "leases"): "create",
+    ("chatbot-operator-lease", "leases named chatbot-operator"): "get list patch watch",
+    ("chatbot-operator-retire", "chatbotinstances"): "get list patch",
+    ("chatbot-operator-retire", "deployments named chatbot-operator"): "patch",
+    ("chatbot-operator-retire", "leases named chatbot-operator"): "delete get",
+}
+"""Every right of the chart: a verb that is added here is one that code calls."""
+
+
+def test_the_rights_are_exactly_these(helm4: Helm) -> None:
+    granted = {}
+    for name, rule in rules_of(helm4.template()):
+        named = f" named {' '.join(rule['resourceNames'])}" if "resourceNames" in rule else ""
+        granted[name, " ".join(sorted(rule["resources"])) + named] = " ".join(sorted(rule["verbs"]))
+    assert granted == RIGHTS
+
+
 def test_no_right_that_could_grow_into_another(helm4: Helm) -> None:
     for name, rule in rules_of(helm4.template()):
         assert not FORBIDDEN_VERBS & set(rule["verbs"]), name
