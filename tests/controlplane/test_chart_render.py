@@ -37,6 +37,12 @@ def helm4(cluster: Cluster) -> Helm:
     return Helm.of(cluster, "helm")
 
 
+def pod_specs(manifests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the specs of all pods: plain ones, and those of Deployments and Jobs."""
+    plain = [item["spec"] for item in manifests if item["kind"] == "Pod"]
+    return plain + [item["spec"]["template"]["spec"] for item in manifests if item["kind"] in ("Deployment", "Job")]
+
+
 def test_lint(helm: Helm) -> None:
     helm.run("lint", "--strict", str(CHART))
 
@@ -81,17 +87,58 @@ def test_wrong_values_are_refused(helm: Helm, values: str) -> None:
     assert values.partition("=")[0].split(".")[-1] in done.stderr
 
 
-def test_every_value_is_described_by_the_schema_and_used(helm4: Helm) -> None:
-    values = yaml.safe_load((CHART / "values.yaml").read_text())
-    templates = "\n".join(path.read_text() for path in (CHART / "templates").rglob("*") if path.is_file())
+CHANGED = {
+    "image.repository": "registry.example.com/op",
+    "image.tag": "other",
+    "image.digest": f"sha256:{'b' * 64}",
+    "image.pullPolicy": "Always",
+    "dataImages.postgres": "registry.example.com/postgres:2",
+    "dataImages.redis": "registry.example.com/redis:2",
+    "imagePullSecrets": "[0].name=registry",
+    "replicas": "3",
+    "watchNamespaces": "[0]=chat-a",
+    "operator.logLevel": "debug",
+    "operator.maxConcurrentPasses": "5",
+    "operator.resyncSeconds": "900",
+    "operator.maxConcurrentRestarts": "7",
+    "operator.leaseSeconds": "33",
+    "resources.requests.cpu": "77m",
+    "resources.requests.memory": "177Mi",
+    "resources.limits.memory": "777Mi",
+    "nodeSelector": ".disk=ssd",
+    "tolerations": "[0].operator=Exists",
+    "priorityClassName": "system-cluster-critical",
+    "podDisruptionBudget.enabled": "false",
+    "crds.install": "false",
+    "crds.keep": "false",
+}
+"""Each value of the chart and another one; where it begins with `.` or `[` it sets a member of an empty value."""
 
-    def leaves(node: Any, prefix: str = "") -> list[str]:
-        if isinstance(node, dict) and node and prefix not in (".resources",):
-            return [leaf for name, child in node.items() for leaf in leaves(child, f"{prefix}.{name}")]
-        return [prefix]
 
-    unused = [leaf for leaf in leaves(values) if f".Values{leaf}" not in templates]
-    assert unused == []
+def leaves(node: Any, prefix: str = "") -> list[str]:
+    if isinstance(node, dict) and node:
+        return [leaf for name, child in node.items() for leaf in leaves(child, f"{prefix}.{name}" if prefix else name)]
+    return [prefix]
+
+
+def test_no_value_is_left_out_of_the_next_test() -> None:
+    assert sorted(CHANGED) == sorted(leaves(yaml.safe_load((CHART / "values.yaml").read_text())))
+
+
+@pytest.mark.parametrize("leaf", CHANGED)
+def test_each_value_changes_the_rendering(helm4: Helm, leaf: str) -> None:
+    value = CHANGED[leaf]
+    option = f"--set={leaf}{value}" if value[0] in ".[" else f"--set={leaf}={value}"
+    assert helm4.template(option) != helm4.template()
+
+
+def test_every_pod_of_the_chart_goes_where_the_values_say(helm4: Helm) -> None:
+    pods = pod_specs(helm4.template(*VARIANTS["placement"]))
+    assert len(pods) == 3
+    for pod in pods:
+        assert pod["nodeSelector"] == {"disk": "ssd"}
+        assert pod["tolerations"] == [{"key": "infra", "operator": "Exists"}]
+        assert pod["priorityClassName"] == "system-cluster-critical"
 
 
 def test_the_operator_is_configured_by_variables_that_it_reads(helm4: Helm) -> None:
@@ -206,12 +253,7 @@ def test_a_watch_list_binds_children_in_those_namespaces_only(helm4: Helm) -> No
 
 
 def test_pods_meet_pod_security_restricted_and_mount_no_needless_token(helm4: Helm) -> None:
-    specs = []
-    for manifest in helm4.template():
-        if manifest["kind"] == "Pod":
-            specs.append(manifest["spec"])
-        elif manifest["kind"] in ("Deployment", "Job"):
-            specs.append(manifest["spec"]["template"]["spec"])
+    specs = pod_specs(helm4.template())
     assert len(specs) == 3
     for spec in specs:
         assert spec["securityContext"]["runAsNonRoot"] is True

@@ -36,6 +36,19 @@ runAsGroup: 10000
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
+{{/* Where pods may run, for every pod of the chart; empty without such values. */}}
+{{- define "chatbot-operator.placement" -}}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
 {{- define "chatbot-operator.containerSecurity" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
