@@ -32,30 +32,11 @@ def render_provider(namespace: str, image: str, secret: str, webhook_url: str) -
     code = {name: (folder / name).read_text() for name in _SOURCES}
     labels = {"app.kubernetes.io/name": NAME}
     metadata = {"name": NAME, "namespace": namespace, "labels": labels}
-    container = {
-        "name": "provider",
-        "image": image,
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["python", "-m", "testbed.providers.cloud_api", "--host", "0.0.0.0", "--port", str(PORT), "--webhook-url", webhook_url],  # noqa: S104
-        "env": [
-            {"name": "PYTHONPATH", "value": _CODE.removesuffix("/testbed/providers")},
-            {"name": "PROVIDER_ACCESS_TOKEN_FILE", "value": f"{_SECRETS}/access-token"},
-            {"name": "PROVIDER_APP_SECRET_FILE", "value": f"{_SECRETS}/app-secret"},
-        ],
-        "ports": [{"name": "http", "containerPort": PORT}],
-        "readinessProbe": {"httpGet": {"path": "/_control/messages", "port": "http"}, "periodSeconds": 1},
-        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
-        "securityContext": {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
-        "volumeMounts": [
-            {"name": "code", "mountPath": _CODE, "readOnly": True},
-            {"name": "secret", "mountPath": _SECRETS, "readOnly": True},
-        ],
-    }
     pod = {
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": 2,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [container],
+        "containers": [_container(image, webhook_url)],
         "volumes": [{"name": "code", "configMap": {"name": NAME}}, {"name": "secret", "secret": {"secretName": secret}}],
     }
     deployment = {
@@ -77,6 +58,28 @@ def render_provider(namespace: str, image: str, secret: str, webhook_url: str) -
         (f"/apis/apps/v1/namespaces/{namespace}/deployments/{NAME}", deployment),
         (f"{core}/services/{NAME}", service),
     ]
+
+
+def _container(image: str, webhook_url: str) -> Object:
+    return {
+        "name": "provider",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", "-m", "testbed.providers.cloud_api", "--host", "0.0.0.0", "--port", str(PORT), "--webhook-url", webhook_url],  # noqa: S104  a pod serves its own network
+        "env": [
+            {"name": "PYTHONPATH", "value": _CODE.removesuffix("/testbed/providers")},
+            {"name": "PROVIDER_ACCESS_TOKEN_FILE", "value": f"{_SECRETS}/access-token"},
+            {"name": "PROVIDER_APP_SECRET_FILE", "value": f"{_SECRETS}/app-secret"},
+        ],
+        "ports": [{"name": "http", "containerPort": PORT}],
+        "readinessProbe": {"httpGet": {"path": "/_control/messages", "port": "http"}, "periodSeconds": 1},
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
+        "securityContext": {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
+        "volumeMounts": [
+            {"name": "code", "mountPath": _CODE, "readOnly": True},
+            {"name": "secret", "mountPath": _SECRETS, "readOnly": True},
+        ],
+    }
 
 
 def is_ready(api: Api, namespace: str) -> bool:

@@ -75,17 +75,7 @@ async def build(config: Config, clock: Clock, metrics: Metrics, health: ProcessH
     relist = Relist(client, store, clock, config.namespaces, on_change=queue.add, on_gone=queue.drop)
     contests = Contests(clock)
     slots = RestartSlots(store, config.version, config.max_concurrent_restarts)
-    observer = Observer(
-        children=reflectors,
-        secrets=SecretReader(client, clock, reflectors),
-        namespaces=NamespaceReader(client, clock),
-        secret_names=secret_names,
-        own_secret_names=own_secret_names,
-        contests=contests,
-        slots=slots,
-        operator=OperatorFacts(config.version, config.postgres_image, config.redis_image),
-        clock=clock,
-    )
+    observer = _observer(config, clock, client, reflectors, contests, slots)
     recorder = EventRecorder(client, clock, config.pod_name)
     executor = Executor(client, recorder, contests, clock, metrics, learn_child=reflectors.learn, learn_instance=store.put)
 
@@ -136,3 +126,19 @@ def _connect(
         seconds=config.lease_seconds,
     )
     return client, elector
+
+
+def _observer(
+    config: Config, clock: Clock, client: KubeClient, reflectors: Reflectors, contests: Contests, slots: RestartSlots
+) -> Observer:
+    return Observer(
+        children=reflectors,
+        secrets=SecretReader(client, clock, reflectors),
+        namespaces=NamespaceReader(client, clock),
+        secret_names=secret_names,
+        own_secret_names=own_secret_names,
+        contests=contests,
+        slots=slots,
+        operator=OperatorFacts(config.version, config.postgres_image, config.redis_image),
+        clock=clock,
+    )

@@ -156,8 +156,9 @@ def test_columns_of_kubectl(cluster: Cluster, api: Api, instances: Instances, na
             "message": "postgres",
             "observedGeneration": 1,
             "lastTransitionTime": "2026-11-25T12:00:00Z",
-        }
+        },
     ]
+    conditions.append({**conditions[0], "type": "WorkerReady", "status": "True", "reason": "Available"})
     components = [{"name": "app", "ready": "True", "replicas": "2/2"}, {"name": "postgres", "ready": "False", "replicas": "0/1"}]
     api.patch(path, {"status": {"conditions": conditions, "components": components, "release": {"stable": "1.0.0"}}})
     command = [binary(cluster.settings, "kubectl"), f"--kubeconfig={cluster.admin}", "get", "chatbot", "-o", "wide", "-n", namespace]
@@ -171,6 +172,7 @@ def test_columns_of_kubectl(cluster: Cluster, api: Api, instances: Instances, na
         "REASON": "ComponentsNotReady",
         "RELEASE": "1.0.0",
         "APP": "2/2",
+        "WORKER": "True",
         "WANTED": "1.0.0",
         "SCHEMA": "",
         "LIFECYCLE": "Running",

@@ -13,7 +13,8 @@ from typing import Any
 
 import orjson
 
-from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec, ChatbotInstanceStatus
+from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec
+from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus
 from chatbot_operator.constants import (
     ANNOTATION_INPUTS_HASH,
     ANNOTATION_SYSTEM_IDENTIFIER,

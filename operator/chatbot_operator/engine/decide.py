@@ -2,7 +2,8 @@
 
 from datetime import timedelta
 
-from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceStatus, Lifecycle, RetryStatus
+from chatbot_operator.api.v1alpha1.instance import Lifecycle
+from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus, RetryStatus
 from chatbot_operator.constants import ANNOTATION_APPLY_UPDATE, ANNOTATION_RECONCILE_AT
 from chatbot_operator.desired import names
 from chatbot_operator.desired.inputs import Inputs, Observed

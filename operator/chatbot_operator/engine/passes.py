@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, Final, Protocol
 
 from chatbot_operator.api.v1alpha1.common import Condition
-from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceStatus
+from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus
 from chatbot_operator.clock import Clock
 from chatbot_operator.engine.effects import Executor
 from chatbot_operator.engine.snapshot import Observer, parse_status

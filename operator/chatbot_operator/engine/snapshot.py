@@ -5,7 +5,8 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec, ChatbotInstanceStatus
+from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec
+from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus
 from chatbot_operator.clock import Clock
 from chatbot_operator.desired import names
 from chatbot_operator.engine.contest import Contests

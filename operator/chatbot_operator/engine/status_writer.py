@@ -5,7 +5,7 @@ from typing import Any, Protocol, get_args
 
 from pydantic import BaseModel
 
-from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceStatus
+from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus
 from chatbot_operator.model.objects import ObjectKey
 
 KIND = "ChatbotInstance"

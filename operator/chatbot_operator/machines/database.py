@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from chatbot_operator.api.v1alpha1.instance import DatabaseStatus, JobStatus
+from chatbot_operator.api.v1alpha1.instance_status import DatabaseStatus, JobStatus
 from chatbot_operator.desired import names
 from chatbot_operator.desired.metadata import digest
 from chatbot_operator.gates.volume import REASON, Evidence, judge_loss, judge_report, judge_volume

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from chatbot_operator.api.v1alpha1.instance import Mode, RetryStatus
+from chatbot_operator.api.v1alpha1.instance import Mode
+from chatbot_operator.api.v1alpha1.instance_status import RetryStatus
 from chatbot_operator.desired import names
 from chatbot_operator.desired.plan import FOUNDATION
 from chatbot_operator.gates.volume import REASON

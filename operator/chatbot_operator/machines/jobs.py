@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from chatbot_operator.api.v1alpha1.instance import JobStatus
+from chatbot_operator.api.v1alpha1.instance_status import JobStatus
 from chatbot_operator.gates.readiness import judge_pods
 from chatbot_operator.machines.backoff import decide_delay, format_time, parse_time
 from chatbot_operator.model.objects import ChildState

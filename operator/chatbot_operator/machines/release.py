@@ -6,7 +6,8 @@ This is the steady machine: it knows no windows, backups or rollback. `desired` 
 from dataclasses import dataclass
 from typing import Final
 
-from chatbot_operator.api.v1alpha1.instance import AppliedRelease, JobStatus, Mode, Release, ReleaseStatus
+from chatbot_operator.api.v1alpha1.instance import Mode, Release
+from chatbot_operator.api.v1alpha1.instance_status import AppliedRelease, JobStatus, ReleaseStatus
 from chatbot_operator.desired import names
 from chatbot_operator.desired.metadata import digest
 from chatbot_operator.desired.references import uses_of

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from chatbot_operator.api.v1alpha1.instance import RetryFailure, RetryStatus
+from chatbot_operator.api.v1alpha1.instance_status import RetryFailure, RetryStatus
 from chatbot_operator.machines.backoff import decide_delay, format_time, parse_time
 from chatbot_operator.model.effect import Apply, CreateSecret, Delete, Effect, PatchMetadata
 from chatbot_operator.model.objects import ObjectKey, key_of

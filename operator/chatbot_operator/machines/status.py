@@ -3,13 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chatbot_operator.api.v1alpha1.instance import (
-    ChatbotInstanceStatus,
-    ComponentStatus,
-    EndpointsStatus,
-    Lifecycle,
-    RetryStatus,
-)
+from chatbot_operator.api.v1alpha1.instance import Lifecycle
+from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus, ComponentStatus, EndpointsStatus, RetryStatus
 from chatbot_operator.constants import ANNOTATION_APPLY_UPDATE, ANNOTATION_RECONCILE_AT, APP_PORT
 from chatbot_operator.desired import names
 from chatbot_operator.desired.references import ADMIN_KEY

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from chatbot_operator.api.v1alpha1.instance import JobStatus, Lifecycle, Mode
+from chatbot_operator.api.v1alpha1.instance import Lifecycle, Mode
+from chatbot_operator.api.v1alpha1.instance_status import JobStatus
 from chatbot_operator.desired import names
 from chatbot_operator.desired.references import generated_secrets, uses_of
 from chatbot_operator.gates.dependencies import judge_dependencies

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec, JobStatus
+from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec
+from chatbot_operator.api.v1alpha1.instance_status import JobStatus
 from chatbot_operator.constants import ANNOTATION_RECONCILE_AT, LABEL_COMPONENT, LABEL_NUMBER
 from chatbot_operator.desired import names
 from chatbot_operator.gates.readiness import is_blocked, judge_workload

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceStatus
+from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus
 from chatbot_operator.model.effect import Effect
 from chatbot_operator.model.outcome import Outcome
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec, ChatbotInstanceStatus
+from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec
+from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus
 from chatbot_operator.model.objects import ChildState, ObjectKey
 
 

@@ -107,14 +107,6 @@ class Scheduling(ApiModel):
     priority_class_name: SecretName | None = Field(default=None, description="PriorityClass of the pods.")
 
 
-class ConditionStatus(StrEnum):
-    """Status of a condition."""
-
-    TRUE = "True"
-    FALSE = "False"
-    UNKNOWN = "Unknown"
-
-
 class Condition(StatusModel):
     """A Kubernetes condition; `lastTransitionTime` moves only when `status` flips."""
 

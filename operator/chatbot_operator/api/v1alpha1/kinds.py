@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec, ChatbotInstanceStatus
+from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec
+from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus
 from chatbot_operator.api.v1alpha1.schema import Column, Kind, Rule
 
 _READY: Final = '.status.conditions[?(@.type=="Ready")]'
@@ -19,6 +20,7 @@ CHATBOT_INSTANCE: Final = Kind(
         Column("Reason", f"{_READY}.reason", "Why it is ready or not."),
         Column("Release", ".status.release.stable", "Release that serves."),
         Column("App", '.status.components[?(@.name=="app")].replicas', "Ready and wanted pods of app."),
+        Column("Worker", '.status.conditions[?(@.type=="WorkerReady")].status', "Whether the workers of all WhatsApp Web numbers run."),
         Column("Age", ".metadata.creationTimestamp", "Time since creation.", type="date"),
         Column("Wanted", ".spec.release.version", "Release asked for.", wide=True),
         Column("Schema", ".status.release.schemaRevision", "Database revision.", wide=True),

@@ -47,7 +47,7 @@ def world() -> World:
 
 
 def snapshot(finalizers: tuple[str, ...] = (), version: str = "1", terminating: bool | None = None) -> Snapshot:
-    from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceStatus
+    from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus
 
     identity = Identity(NAMESPACE, NAME, UID, 1, version, finalizers=finalizers)
     facts = OperatorFacts("1", "p", "r")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceStatus
+from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus
 from chatbot_operator.engine.contest import Contests
 from chatbot_operator.engine.effects import Executor
 from chatbot_operator.engine.passes import Passes, PassReport, Result

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceStatus, DatabaseStatus
+from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus, DatabaseStatus
 from chatbot_operator.engine.contest import Contests
 from chatbot_operator.engine.restarts import RestartSlots
 from chatbot_operator.engine.snapshot import Observer

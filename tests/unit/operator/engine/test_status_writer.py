@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceStatus
+from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus
 from chatbot_operator.engine.status_writer import status_patch
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from chatbot_operator.api.v1alpha1.instance import JobStatus
+from chatbot_operator.api.v1alpha1.instance_status import JobStatus
 from chatbot_operator.machines.jobs import JobCase, decide_job
 from chatbot_operator.model.objects import ChildState, Health, JobResult, ObjectKey
 
