@@ -12,6 +12,7 @@ OperatorError
 │   ├── Gone                    410: the watch must start over
 │   ├── Throttled               429, with the seconds to wait
 │   └── Unavailable             5xx, time-out or no connection
+│       └── NotServed           404 that names no object: nothing is known of the object
 ├── LeadershipLost              a mutation was refused because the Lease may have passed on
 └── ResultUnreadable            a Job's termination message is missing or not by contract
 """
@@ -104,6 +105,12 @@ class Unavailable(KubeError):
     """The API server did not answer, or answered 5xx."""
 
     reason = "ApiUnavailable"
+
+
+class NotServed(Unavailable):
+    """A 404 that names no object: the kind is not served, or a proxy answered. It is no proof that an object does not exist."""
+
+    reason = "NotServed"
 
 
 class LeadershipLost(OperatorError):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from chatbot_operator.constants import FINALIZER
-from chatbot_operator.errors import ConfigError, Conflict, KubeError, NotFound, Unavailable
+from chatbot_operator.errors import ConfigError, Conflict, KubeError, NotFound, NotServed, Unavailable
 from chatbot_operator.kube.client import KubeClient
 from chatbot_operator.model.objects import ObjectKey
 
@@ -118,7 +118,7 @@ class Retirement:
                     for live in page.items:
                         seen += 1
                         released += await self._release(live)
-        except NotFound:
+        except NotServed:
             self._say("the kind ChatbotInstance is not installed; nothing to release")
             return 0
         self._say(f"{seen} instances looked at, {released} released; none was deleted")

@@ -15,6 +15,7 @@ from chatbot_operator.errors import (
     Invalid,
     KubeError,
     NotFound,
+    NotServed,
     Throttled,
     Unavailable,
 )
@@ -48,6 +49,8 @@ def error_of(status: int, body: bytes, *, target: str, retry_after: str | None =
         return Forbidden(message, quota="exceeded quota" in message, target=target)
     if status == 429:
         return Throttled(message, retry_after=_seconds(retry_after), target=target)
+    if status == 404 and not _names_object(parsed):
+        return NotServed("404 without the name of an object: the kind is not served, or a proxy answered", status=404, target=target)
     plain: type[KubeError] = {400: Invalid, 404: NotFound, 410: Gone}.get(status, Unavailable if status >= 500 else KubeError)
     return plain(message, status=status, target=target)
 
@@ -64,6 +67,12 @@ def _parse(body: bytes) -> Mapping[str, Any]:
     except orjson.JSONDecodeError:
         return {}
     return parsed if isinstance(parsed, dict) else {}
+
+
+def _names_object(parsed: Mapping[str, Any]) -> bool:
+    """Return whether the answer is the API server's own word that an object does not exist."""
+    details = parsed.get("details")
+    return parsed.get("kind") == "Status" and isinstance(details, dict) and bool(details.get("name"))
 
 
 def _message(parsed: Mapping[str, Any], status: int) -> str:

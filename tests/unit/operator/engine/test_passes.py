@@ -14,6 +14,7 @@ from chatbot_operator.engine.restarts import RestartSlots
 from chatbot_operator.engine.snapshot import Observer, StatusUnreadable
 from chatbot_operator.engine.store import InstanceKey, InstanceStore
 from chatbot_operator.errors import Conflict, Forbidden, Unavailable
+from chatbot_operator.kube.responses import error_of
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.model.decision import Decision
 from chatbot_operator.model.effect import Apply
@@ -226,3 +227,11 @@ async def test_effects_see_the_version_that_our_own_status_write_made() -> None:
     report = await world.run()
     assert report == replace(report, result=Result.CHANGED)
     assert report.result is Result.CHANGED
+
+
+async def test_a_404_of_a_proxy_does_not_hide_an_instance() -> None:
+    world = World(lambda snapshot: Decision(observed(snapshot), (apply(),)))
+    world.api.errors["patch ChatbotInstance"] = [error_of(404, b"default backend - 404", target=str(TARGET))]
+    with pytest.raises(Unavailable):
+        await world.run()
+    assert (await world.run()).result is Result.CHANGED
