@@ -1,13 +1,16 @@
 """docs/runtime-contract.md, as tests that any image can be run against (see conftest). Needs PostgreSQL and Redis."""
 
 import json
+import re
 import signal
 from collections.abc import Callable
 
 import pytest
 
 from tests.component.servers import Postgres
+from tests.component.running import wait_for
 from tests.contract.conftest import Image, Running
+from tests.support import contract_document as page
 
 pytestmark = pytest.mark.component
 
@@ -62,6 +65,34 @@ def test_a_command_serves_its_probes_and_ends_orderly(image: Image, start: Start
     assert f'role="{word}"' in metrics.text
     running.process.send_signal(signal.SIGTERM)
     assert running.process.wait(timeout=30) == 0
+
+
+NOT_KNOWN_AT_START = {"limiter_mode", "outbox_messages", "outbox_pending", "outbox_oldest_age_seconds"}
+"""Gauges of what has been sent, or of channels that exist."""
+
+
+@pytest.mark.parametrize("word", LONG_RUNNING)
+def test_a_command_exposes_the_metrics_that_the_contract_names(image: Image, start: Start, word: str) -> None:
+    assert image.migrate()[0] == 0
+    running = start(word)
+    rows = page.metrics()
+    late = {f"chatbot_{name}" for name in NOT_KNOWN_AT_START}
+    wanted = {(row.name, row.kind) for row in rows if word in row.roles and row.name not in late}
+    foreign = {row.name for row in rows if row.kind == "gauge" and word not in row.roles}
+
+    def declared() -> set[tuple[str, str]]:
+        answer = running.get("/metrics")
+        lines = [line.split() for line in answer.text.splitlines() if line.startswith("# TYPE ")] if answer else []
+        found = {(name, kind) for _, _, name, kind in lines}
+        assert not foreign & {name for name, _ in found}
+        return found
+
+    wait_for(lambda: wanted <= declared(), f"{word} exposes {sorted(wanted)}")
+    sample = re.compile(r"(chatbot_\w+?)(?:_bucket|_sum|_count|_created)?(?:\{(.*)\})? \S+")
+    labels = {row.name: set(row.labels) for row in rows}
+    for line in (running.get("/metrics") or pytest.fail("it does not answer")).text.splitlines():
+        if (match := sample.fullmatch(line)) and match[1] in labels:
+            assert set(re.findall(r'(\w+)="', match[2] or "")) - {"le"} == labels[match[1]], line
 
 
 def test_the_app_serves_the_same_on_its_main_port(image: Image, start: Start) -> None:
