@@ -143,15 +143,13 @@ class Passes:
         return str(live["metadata"]["resourceVersion"])
 
     async def _refresh(self, key: InstanceKey, instance: Instance) -> None:
-        """Get the instance, because the watch lags behind: the decision was made on an old version."""
+        """Get the instance: the watch lags behind, or the server's history went back, and the decision was made on another version."""
         try:
             live = await self._client.get("ChatbotInstance", key.namespace, key.name)
         except NotFound:
             self._store.remove(key, instance.uid)
             return
-        if live["metadata"]["uid"] != instance.uid:
-            self._store.remove(key, instance.uid)
-        self._store.put(live)
+        self._store.believe(live, instance)
 
     def _gone(self, key: InstanceKey) -> PassReport:
         self._failures.pop(key, None)

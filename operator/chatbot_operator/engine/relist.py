@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from chatbot_operator.clock import Clock
-from chatbot_operator.engine.store import InstanceKey, InstanceStore, key_of_instance, version_number
+from chatbot_operator.engine.store import Instance, InstanceKey, InstanceStore, key_of_instance, version_number
 from chatbot_operator.errors import KubeError, NotFound
 
 KIND: Final = "ChatbotInstance"
@@ -96,12 +96,12 @@ class Relist:
         Raises:
             KubeError: The list failed; what was compared until then is corrected.
         """
-        before = {key: found.uid for key in self._store if (found := self._store.get(key)) is not None}
-        seen: dict[InstanceKey, tuple[str, str]] = {}
+        before = {key: found for key in self._store if (found := self._store.get(key)) is not None}
+        seen: dict[InstanceKey, str] = {}
         for namespace in self._namespaces:
             async for page in self._client.list_pages(KIND, namespace, metadata_only=True):
                 for item in page.items:
-                    seen[key_of_instance(item)] = (item["metadata"]["uid"], item["metadata"]["resourceVersion"])
+                    seen[key_of_instance(item)] = item["metadata"]["resourceVersion"]
         suspects = [key for key in {*before, *seen} if self._differs(key, before, seen)]
         if not suspects:
             return
@@ -110,14 +110,21 @@ class Relist:
             if self._differs(key, before, seen):
                 await self._correct(key)
 
-    def _differs(self, key: InstanceKey, before: dict[InstanceKey, str], seen: dict[InstanceKey, tuple[str, str]]) -> bool:
-        """Return whether the store still lacks what the list held, or still holds what it lacked."""
-        held = self._store.get(key)
+    def _differs(self, key: InstanceKey, before: dict[InstanceKey, Instance], seen: dict[InstanceKey, str]) -> bool:
+        """Return whether the store still lacks what the list held, or still holds what it lacked.
+
+        What was held before the list began and is newer than the list is of a history that the server no longer has.
+        """
+        held, old = self._store.get(key), before.get(key)
         if key not in seen:
-            return held is not None and held.uid == before.get(key)
-        return held is None or version_number(held.resource_version) < version_number(seen[key][1])
+            return held is not None and old is not None and held.uid == old.uid
+        if held is None:
+            return True
+        known, listed = version_number(held.resource_version), version_number(seen[key])
+        return known < listed or (held is old and known > listed)
 
     async def _correct(self, key: InstanceKey) -> None:
+        held = self._store.get(key)
         try:
             live = await self._client.get(KIND, key.namespace, key.name)
         except NotFound:
@@ -126,7 +133,7 @@ class Relist:
                 self._note(key, "deleted")
                 self._on_gone(key)
             return
-        if self._store.put(live):
+        if self._store.believe(live, held):
             self._note(key, "changed")
             self._on_change(key)
 

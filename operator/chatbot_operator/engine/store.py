@@ -49,7 +49,7 @@ class Instance:
 
 
 class InstanceStore:
-    """All instances by key. An older version never replaces a newer one, and a deleted one never comes back."""
+    """All instances by key. What is told late never replaces what is newer, nor brings back what was deleted; a read may (`believe`)."""
 
     def __init__(self) -> None:
         self._instances: dict[InstanceKey, Instance] = {}
@@ -81,6 +81,24 @@ class InstanceStore:
             return False
         self._instances[key] = new
         return old is None or old.uid != new.uid or old.digest != new.digest
+
+    def believe(self, live: Mapping[str, Any], held: Instance | None) -> bool:
+        """Take in the answer to a read as the truth, even if it is older: then the server's history was replaced (a restored etcd).
+
+        Args:
+            live: The answer.
+            held: What was held when the read began. If something was told since, the answer may be older than that: versions decide.
+
+        Returns:
+            As `put`.
+        """
+        key = key_of_instance(live)
+        if self._instances.get(key) is not held:
+            return self.put(live)
+        self._buried.pop(live["metadata"]["uid"], None)
+        self._instances.pop(key, None)
+        self.put(live)
+        return held is None or held.uid != self._instances[key].uid or held.digest != self._instances[key].digest
 
     def remove(self, key: InstanceKey, uid: str) -> bool:
         """Take out a deleted instance; return whether it was there. One that already has a successor stays."""

@@ -235,3 +235,11 @@ async def test_a_404_of_a_proxy_does_not_hide_an_instance() -> None:
     with pytest.raises(Unavailable):
         await world.run()
     assert (await world.run()).result is Result.CHANGED
+
+
+async def test_after_a_restored_backup_the_pass_goes_on_with_what_the_server_has() -> None:
+    world = World(lambda snapshot: Decision(observed(snapshot), (apply(f"g{snapshot.identity.generation}"),)))
+    world.put(live_instance("90", metadata={"generation": 9}))
+    world.api.put(live_instance("20", metadata={"generation": 2}))
+    assert (await world.run()).result is Result.CHANGED
+    assert world.api.requests[-1] == f"apply Deployment {NAMESPACE}/g2"

@@ -90,3 +90,32 @@ async def test_an_instance_created_while_the_list_ran_is_kept() -> None:
     world.api.list_pages = pages  # type: ignore[method-assign,assignment]
     await world.relist.compare()
     assert world.store.get(KEY) is not None
+
+
+async def test_after_a_restored_backup_the_list_is_believed_though_it_is_older_or_holds_what_was_deleted() -> None:
+    world = World()
+    world.store.put(live_instance("90", metadata={"generation": 9}))
+    deleted = live_instance("80", metadata={"name": "old", "uid": "uid-old"})
+    world.store.put(deleted)
+    world.store.remove(InstanceKey(NAMESPACE, "old"), "uid-old")
+    world.api.put(live_instance("10", metadata={"generation": 1}))
+    world.api.put(live_instance("11", metadata={"name": "old", "uid": "uid-old"}))
+    await world.relist.compare()
+    held = [world.store.get(key) for key in (KEY, InstanceKey(NAMESPACE, "old"))]
+    assert [found.resource_version for found in held if found is not None] == ["10", "11"]
+    assert sorted(world.changed) == [InstanceKey(NAMESPACE, "old"), KEY]
+
+
+async def test_our_own_write_while_the_list_ran_is_no_reason_to_read_again() -> None:
+    world = World()
+    world.both(live_instance("10"))
+    pages = world.api.list_pages
+
+    async def slow(*args: Any, **options: Any) -> AsyncIterator[Page]:
+        async for page in pages(*args, **options):
+            yield page
+        world.store.put(live_instance("11", status={"observedGeneration": 1}))
+
+    world.api.list_pages = slow  # type: ignore[method-assign]
+    await world.relist.compare()
+    assert world.api.requests == ["list ChatbotInstance"]

@@ -97,3 +97,14 @@ def test_a_stored_instance_is_small() -> None:
     found = store.get(KEY)
     assert found is not None
     assert len(found.body) < 1024
+
+
+def test_a_read_that_was_overtaken_by_the_watch_is_not_believed() -> None:
+    store = InstanceStore()
+    store.put(live_instance("10"))
+    held = store.get(KEY)
+    store.put(live_instance("12", metadata={"generation": 2}))
+    assert store.believe(live_instance("11"), held) is False
+    store.remove(KEY, UID)
+    assert store.believe(live_instance("11"), held) is False
+    assert store.get(KEY) is None
