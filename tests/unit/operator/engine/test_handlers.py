@@ -1,5 +1,6 @@
 """What kopf is allowed to do here, asked of its own registry and settings; and what its events do to store and queue."""
 
+import inspect
 import itertools
 import ssl
 from typing import Any
@@ -84,6 +85,14 @@ def test_kopf_has_one_handler_and_it_is_on_event() -> None:
     assert [str(handler.id) for handler in registry._watching.get_all_handlers()] == ["instances"]
     for others in (registry._changing, registry._spawning, registry._indexing, registry._webhooks):
         assert list(others.get_all_handlers()) == []
+
+
+def test_the_one_handler_is_a_coroutine_and_registries_share_nothing() -> None:
+    """Traps 13 and 26: a function would block a thread, and a handler of another registry would run here too."""
+    first, second = _registry(), kopf.OperatorRegistry()
+    assert all(inspect.iscoroutinefunction(handler.fn) for handler in first._watching.get_all_handlers())
+    assert list(second._watching.get_all_handlers()) == []
+    assert list(kopf.get_default_registry()._watching.get_all_handlers()) == []
 
 
 async def test_the_handler_returns_nothing_and_touches_no_patch() -> None:
