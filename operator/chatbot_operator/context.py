@@ -87,11 +87,12 @@ async def build(config: Config, clock: Clock, metrics: Metrics, health: ProcessH
     workers = Workers(
         queue,
         Passes(store, observer, decide, executor, client, clock, metrics),
-        lambda: elector.is_leader() and reflectors.synced(),
+        elector.is_leader,
         clock,
         metrics,
         count=config.max_concurrent_passes,
         resync_seconds=config.resync_seconds,
+        can_see=lambda key: reflectors.synced(key.namespace),
         after_pass=after_pass,
     )
     shell = Shell(Inbox(store, queue, relist.watch_told), credentials, config.namespaces, take_signals)

@@ -71,7 +71,11 @@ class Process:
         self._spawn("reflectors", context.reflectors.run())
         self._spawn("kopf", context.shell.run())
         self._spawn("relist", context.relist.run())
-        await context.reflectors.wait_synced()
+        refused = await context.reflectors.wait_synced()
+        if refused:
+            _log.warning(
+                "namespaces.refused", namespaces=refused, hint="give the operator its Role there, or take them from watchNamespaces"
+            )
         self._health.ready_reason = ""
         _log.info("operator.ready", instances=len(context.store), children=context.reflectors.size())
         self._spawn("workers", context.workers.run())

@@ -85,23 +85,23 @@ class Relist:
         """Compare now and then until cancelled; a failing list is tried again at the next turn."""
         while True:
             await asyncio.sleep(self._period * random.uniform(0.9, 1.1))  # noqa: S311 jitter, not a secret
-            try:
-                await self.compare()
-            except KubeError as error:
-                _log.info("relist.failed", reason=error.reason)
+            await self.compare()
 
     async def compare(self) -> None:
-        """Compare once.
-
-        Raises:
-            KubeError: The list failed; what was compared until then is corrected.
-        """
-        before = {key: found for key in self._store if (found := self._store.get(key)) is not None}
-        seen: dict[InstanceKey, str] = {}
+        """Compare each namespace once; one whose list fails does not keep the others from being compared."""
         for namespace in self._namespaces:
-            async for page in self._client.list_pages(KIND, namespace, metadata_only=True):
-                for item in page.items:
-                    seen[key_of_instance(item)] = item["metadata"]["resourceVersion"]
+            try:
+                await self._compare(namespace)
+            except KubeError as error:
+                _log.info("relist.failed", namespace=namespace, reason=error.reason)
+
+    async def _compare(self, namespace: str) -> None:
+        here = [key for key in self._store if namespace in ("", key.namespace)]
+        before = {key: found for key in here if (found := self._store.get(key)) is not None}
+        seen: dict[InstanceKey, str] = {}
+        async for page in self._client.list_pages(KIND, namespace, metadata_only=True):
+            for item in page.items:
+                seen[key_of_instance(item)] = item["metadata"]["resourceVersion"]
         suspects = [key for key in {*before, *seen} if self._differs(key, before, seen)]
         if not suspects:
             return

@@ -19,6 +19,8 @@ LEADER_POLL_SECONDS: Final = 0.1
 """How often a worker that holds a key asks whether this process leads by now."""
 CHANGE_SECONDS: Final = 0.2
 """How long news of children are gathered before a pass looks at them: pods change in bursts, and each pass may write a status."""
+UNSEEN_SECONDS: Final = 5.0
+"""After how long an instance is tried again whose namespace was never listed completely."""
 RESYNC_SPREAD: Final = 0.25
 """Resyncs are due at random between 75 % and 125 % of the period, so that instances made together are not revisited together."""
 
@@ -48,6 +50,7 @@ class Workers:
         *,
         count: int,
         resync_seconds: float,
+        can_see: Callable[[InstanceKey], bool] = lambda _: True,
         after_pass: Callable[[], None] = lambda: None,
         rand: Callable[[], float] = random.random,
     ) -> None:
@@ -56,11 +59,12 @@ class Workers:
         Args:
             queue: Where keys come from.
             passes: What is done with a key.
-            may_act: Whether this process is the leader and its caches are complete.
+            may_act: Whether this process is the leader.
             clock: For durations.
             metrics: Passes by result.
             count: Passes at the same time.
             resync_seconds: Period after which an instance is looked at without a reason.
+            can_see: Whether the caches are complete for an instance; one that can't be seen keeps no worker.
             after_pass: Called after each pass.
             rand: Gives [0, 1).
         """
@@ -71,6 +75,7 @@ class Workers:
         self._metrics = metrics
         self._count = count
         self._resync_seconds = resync_seconds
+        self._can_see = can_see
         self._after_pass = after_pass
         self._rand = rand
 
@@ -99,6 +104,10 @@ class Workers:
             await asyncio.sleep(0)  # passes that wait for nothing must not starve the Lease and the probes
 
     async def _pass(self, key: InstanceKey) -> None:
+        if not self._can_see(key):
+            self._metrics.passes.labels("unseen").inc()
+            self._queue.add_after(key, UNSEEN_SECONDS)
+            return
         began = self._clock.monotonic()
         try:
             report = await self._passes.run(key)

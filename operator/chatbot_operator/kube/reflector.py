@@ -22,6 +22,7 @@ Live = Mapping[str, Any]
 
 BOOKMARK_LAG: Final = 1.0
 """Seconds by which what a bookmark vouches for may lie behind; a list is as new as its request."""
+POLL_SECONDS: Final = 0.1
 HASH_DIGITS: Final = 20
 """Hex digits kept of a keyed hash: enough to see a change, useless to guess a value without the key and the value's space."""
 
@@ -64,7 +65,8 @@ class Reflectors:
         self._jobs_listed: dict[str, asyncio.Event] = {}
         self._streams: list[tuple[str, str, Stream]] = []
         turn = asyncio.Lock()
-        for namespace in namespaces or ("",):
+        self._namespaces = namespaces or ("",)
+        for namespace in self._namespaces:
             for kind in CHILD_KINDS:
                 sink = self._secrets.sink(namespace) if kind is SECRET else _Sink(self._store, clock, kind.kind, namespace)
                 stream = Stream(
@@ -108,14 +110,27 @@ class Reflectors:
         else:
             self._store.put(live)
 
-    def synced(self) -> bool:
-        """Return whether every kind was listed completely at least once: before that, absence proves nothing."""
-        return all(stream.synced.is_set() for _, _, stream in self._streams)
+    def synced(self, namespace: str = "") -> bool:
+        """Return whether every kind was listed completely at least once: before that, absence proves nothing. Empty means everywhere."""
+        return all(stream.synced.is_set() for stream in self._streams_of(namespace))
 
-    async def wait_synced(self) -> None:
-        """Wait until `synced()`."""
-        for _, _, stream in self._streams:
-            await stream.synced.wait()
+    async def wait_synced(self) -> tuple[str, ...]:
+        """Wait until every namespace is `synced` or refuses to be listed, and at least one is synced; return those that refuse.
+
+        One watched namespace that is gone, and its RoleBinding with it, must not keep the others from being served.
+        """
+        while not self._settled():  # noqa: ASYNC110 - a start waits for many streams at once
+            await asyncio.sleep(POLL_SECONDS)
+        return tuple(namespace for namespace in self._namespaces if not self.synced(namespace))
+
+    def _settled(self) -> bool:
+        listed = [namespace for namespace in self._namespaces if self.synced(namespace)]
+        others = (namespace for namespace in self._namespaces if namespace not in listed)
+        return bool(listed) and all(any(stream.refused for stream in self._streams_of(namespace)) for namespace in others)
+
+    def _streams_of(self, namespace: str) -> list[Stream]:
+        """Return the streams that deliver a namespace, all of them for the empty name."""
+        return [stream for _, scope, stream in self._streams if not namespace or scope in ("", namespace)]
 
     def last_activity(self) -> float:
         """Return the monotonic time at which any watch last delivered anything, bookmarks included."""

@@ -10,7 +10,7 @@ import structlog
 
 from chatbot_operator.clock import Clock
 from chatbot_operator.constants import LABEL_INSTANCE
-from chatbot_operator.errors import Gone, KubeError, Throttled
+from chatbot_operator.errors import Forbidden, Gone, KubeError, Throttled
 from chatbot_operator.kube.client import SILENCE_SECONDS, WATCH_SECONDS, KubeClient
 from chatbot_operator.kube.project import key_of_live
 from chatbot_operator.kube.store import version_number
@@ -74,6 +74,8 @@ class Stream:
         self._complaint = ""
         self.synced = asyncio.Event()
         """Set once the first list is complete, for ever."""
+        self.refused = False
+        """The first list is not allowed (for now): the namespace may be gone, and its RoleBinding with it."""
         self.last_activity = clock.monotonic()
         """Monotonic seconds of the last list page or line of the watch."""
 
@@ -98,6 +100,7 @@ class Stream:
                 wait = delay
             except KubeError as error:
                 self._complain(error)
+                self.refused = isinstance(error, Forbidden) and not self.synced.is_set()
                 failures += 1
                 if failures > 1:
                     self._version = ""
@@ -125,6 +128,7 @@ class Stream:
         await self._sink.listed(seen, asof, since)
         self._version = self._newest = version
         self.synced.set()
+        self.refused = False
 
     def _validity(self, version: str) -> float:
         """Return up to which version a list is the truth: for ever, if the server's history went back (its store was restored)."""

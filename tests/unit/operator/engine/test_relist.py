@@ -6,6 +6,7 @@ from typing import Any
 
 from chatbot_operator.engine.relist import Relist
 from chatbot_operator.engine.store import InstanceKey, InstanceStore
+from chatbot_operator.errors import Forbidden
 from chatbot_operator.model.objects import key_of
 from tests.unit.operator.engine.fakes import NAME, NAMESPACE, FakeApi, FakeClock, live_instance
 
@@ -65,7 +66,7 @@ async def test_a_missed_change_and_a_missed_creation_wake_the_instance() -> None
 async def test_an_event_that_was_only_under_way_is_no_miss() -> None:
     world = World()
     world.api.put(live_instance("11"))
-    world.relist._differs = lambda *_: world.store.put(live_instance("11")) and False  # type: ignore[method-assign,func-returns-value]
+    world.relist._differs = lambda *_: world.store.put(live_instance("11")) and False  # type: ignore[method-assign]
     await world.relist.compare()
     assert world.changed == []
     assert world.relist.missed_at is None
@@ -87,7 +88,7 @@ async def test_an_instance_created_while_the_list_ran_is_kept() -> None:
         world.api.objects[key_of(live_instance())] = live_instance("10")
         yield Page([])
 
-    world.api.list_pages = pages  # type: ignore[method-assign,assignment]
+    world.api.list_pages = pages  # type: ignore[method-assign]
     await world.relist.compare()
     assert world.store.get(KEY) is not None
 
@@ -119,3 +120,22 @@ async def test_our_own_write_while_the_list_ran_is_no_reason_to_read_again() -> 
     world.api.list_pages = slow  # type: ignore[method-assign]
     await world.relist.compare()
     assert world.api.requests == ["list ChatbotInstance"]
+
+
+async def test_a_namespace_that_can_not_be_listed_keeps_no_other_from_being_compared() -> None:
+    world = World()
+    world.store.put(live_instance("10"))
+    pages = world.api.list_pages
+
+    async def some(kind: str, namespace: str = "", **options: Any) -> AsyncIterator[Page]:
+        if namespace == "gone":
+            raise Forbidden("no")
+        async for page in pages(kind, namespace, **options):
+            yield page
+
+    world.api.list_pages = some  # type: ignore[method-assign]
+    relist = Relist(
+        world.api, world.store, world.clock, ("gone", NAMESPACE), on_change=world.changed.append, on_gone=world.gone.append, grace=0.0
+    )
+    await relist.compare()
+    assert world.gone == [KEY]

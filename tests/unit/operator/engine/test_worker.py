@@ -34,7 +34,14 @@ class Runner:
 
 
 class Pool:
-    def __init__(self, work: Callable[[InstanceKey], Awaitable[PassReport]], *, count: int = 2, resync: float = 3600.0) -> None:
+    def __init__(
+        self,
+        work: Callable[[InstanceKey], Awaitable[PassReport]],
+        *,
+        count: int = 2,
+        resync: float = 3600.0,
+        can_see: Callable[[InstanceKey], bool] = lambda _: True,
+    ) -> None:
         self.leads = True
         self.metrics = Metrics()
         clock = SystemClock()
@@ -43,7 +50,15 @@ class Pool:
         )
         self.runner = Runner(work)
         self.workers = Workers(
-            self.queue, self.runner, lambda: self.leads, clock, self.metrics, count=count, resync_seconds=resync, rand=lambda: 0.5
+            self.queue,
+            self.runner,
+            lambda: self.leads,
+            clock,
+            self.metrics,
+            count=count,
+            resync_seconds=resync,
+            can_see=can_see,
+            rand=lambda: 0.5,
         )
 
     @asynccontextmanager
@@ -217,3 +232,13 @@ async def test_an_instance_that_wants_to_be_repeated_at_once_for_ever_is_slowed_
     async with pool.running():
         pool.queue.add(A)
         await pool.until(lambda: pool.queue.failures(A) >= 5)
+
+
+async def test_an_instance_that_can_not_be_seen_keeps_no_worker_from_the_others() -> None:
+    pool = Pool(_steady, count=1, can_see=lambda key: key != A)
+    async with pool.running():
+        pool.queue.add(A)
+        pool.queue.add(B)
+        await pool.until(lambda: pool.runner.passes == [B])
+        assert pool.count("unseen") == 1
+        assert pool.queue.next_due() is not None  # it is tried again
