@@ -148,12 +148,12 @@ def _contested(key: ObjectKey, contest: Contest) -> Verdict:
 
 
 def _prune(world: World, plan: Plan) -> list[Delete]:
-    """Return what is ours, no longer wanted and not held."""
+    """Return what is ours, no longer wanted and not held. The owner proves that we made it: `kubectl expose` copies all labels."""
     wanted = {key_of(manifest) for stage in plan.stages for manifest in stage.manifests}
     return [
         Delete(key, child.uid)
         for key, child in sorted(world.snapshot.children.items())
-        if key not in wanted and child.instance_uid == world.uid and not child.deleting and _is_pruned(world, plan, child)
+        if key not in wanted and child.owner_uid == world.uid and not child.deleting and _is_pruned(world, plan, child)
     ]
 
 
