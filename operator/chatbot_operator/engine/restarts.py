@@ -1,5 +1,6 @@
 """Slots for restarts that only a newer operator causes: at most so many instances at a time take its pod templates."""
 
+from chatbot_operator.api.v1alpha1.instance import Lifecycle
 from chatbot_operator.engine.store import Instance, InstanceKey, InstanceStore
 
 
@@ -27,6 +28,9 @@ class RestartSlots:
         if instance is None or not self._asks(instance):
             self._waiting.pop(key, None)
             return 0
+        if instance.lifecycle != Lifecycle.RUNNING:  # nothing restarts: templates without pods are taken at once
+            self._waiting.pop(key, None)
+            return 1 if instance.lifecycle == Lifecycle.HIBERNATED else 0
         holders = self._holders()
         if key in holders:
             return 1
@@ -51,12 +55,13 @@ class RestartSlots:
 
     def _restarting(self, instance: Instance) -> bool:
         """Return whether new templates were applied on request and their pods are not all ready yet."""
-        return instance.update_requested == self._version == instance.update_applied and not instance.ready
+        applied = instance.update_requested == self._version == instance.update_applied
+        return applied and instance.lifecycle == Lifecycle.RUNNING and not instance.ready
 
     def _holders(self) -> set[InstanceKey]:
         for key, uid in list(self._granted.items()):
             instance = self._store.get(key)
-            if instance is None or instance.uid != uid or not self._asks(instance):
+            if instance is None or instance.uid != uid or instance.lifecycle != Lifecycle.RUNNING or not self._asks(instance):
                 del self._granted[key]
         restarting = {key for key in self._store if (found := self._store.get(key)) is not None and self._restarting(found)}
         return restarting | self._granted.keys()

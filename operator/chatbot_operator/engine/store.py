@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from chatbot_operator.api.v1alpha1.instance import Lifecycle
 from chatbot_operator.constants import ANNOTATION_APPLY_UPDATE, ANNOTATION_RECONCILE_AT
 
 REQUESTS: Final = (ANNOTATION_RECONCILE_AT, ANNOTATION_APPLY_UPDATE)
@@ -41,6 +42,8 @@ class Instance:
     update_applied: str
     """Operator version whose pod templates are applied."""
     ready: bool
+    lifecycle: str
+    """As the spec says; empty while it is being deleted. Only a Running one is restarted by new pod templates and ready again after."""
 
     def read(self) -> dict[str, Any]:
         """Return the parsed body, a fresh copy each time."""
@@ -155,6 +158,7 @@ def _compact(live: Mapping[str, Any]) -> Instance:
         update_requested=requests.get(ANNOTATION_APPLY_UPDATE, ""),
         update_applied=status.get("operatorVersion") or "",
         ready=ready,
+        lifecycle=spec.get("lifecycle", Lifecycle.RUNNING) if kept["deletionTimestamp"] is None else "",
     )
 
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from chatbot_operator.constants import ANNOTATION_APPLY_UPDATE
 from chatbot_operator.engine.restarts import RestartSlots
 from chatbot_operator.engine.store import InstanceKey, InstanceStore
@@ -18,13 +20,13 @@ class World:
         self.slots = RestartSlots(self.store, VERSION, limit)
         self._version = 0
 
-    def put(self, key: InstanceKey, *, asks: bool = True, applied: str = "1.0", ready: bool = True) -> None:
+    def put(self, key: InstanceKey, *, asks: bool = True, applied: str = "1.0", ready: bool = True, **spec: Any) -> None:
         self._version += 1
         metadata: dict[str, Any] = {"name": key.name, "uid": f"uid-{key.name}"}
         if asks:
             metadata["annotations"] = {ANNOTATION_APPLY_UPDATE: VERSION}
         status = {**(READY if ready else {}), "operatorVersion": applied}
-        self.store.put(live_instance(str(self._version), metadata=metadata, status=status))
+        self.store.put(live_instance(str(self._version), metadata=metadata, status=status, spec=spec))
 
 
 def test_an_instance_that_does_not_ask_takes_no_slot() -> None:
@@ -78,3 +80,22 @@ def test_the_limit_is_a_setting() -> None:
     for key in (A, B, C):
         world.put(key)
     assert [world.slots.left(key) for key in (A, B, C)] == [2, 1, 0]
+
+
+@pytest.mark.parametrize("lifecycle", ["Paused", "Hibernated"])
+def test_an_updated_instance_that_was_stopped_later_holds_no_slot(lifecycle: str) -> None:
+    world = World()
+    world.put(A, applied=VERSION, ready=False, lifecycle=lifecycle)
+    world.put(B)
+    assert world.slots.left(B) == 1
+
+
+@pytest.mark.parametrize(("lifecycle", "left"), [("Paused", 0), ("Hibernated", 1)])
+def test_an_instance_that_restarts_nothing_takes_no_slot_and_gives_back_its_own(lifecycle: str, left: int) -> None:
+    world = World()
+    world.put(A)
+    world.put(B)
+    assert [world.slots.left(A), world.slots.left(B)] == [1, 0]
+    world.put(A, lifecycle=lifecycle)
+    assert world.slots.next_waiting() == B
+    assert [world.slots.left(A), world.slots.left(B)] == [left, 1]
