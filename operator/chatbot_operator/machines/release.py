@@ -62,18 +62,19 @@ def decide_release(world: World, ready: Verdict, database: Verdict, identifier: 
     serving = _target(applied) if applied is not None else None
     release_key = _key(world, wanted, identifier)
     if applied is not None and applied.key == release_key:
+        status = _count(world, status, release_key)
         return ReleaseDecision(status.model_copy(update={"applied": _applied(wanted, release_key)}), OK, job, wanted)
     if not database.ok:
         return ReleaseDecision(status, WAITS_FOR_DATABASE, job, serving)
     if not ready.ok:
         return ReleaseDecision(status, ready, job, serving)
-    return _migrate(world, status, wanted, release_key, serving, may_start=may_start)
+    return _migrate(world, _count(world, status, release_key), wanted, release_key, serving, may_start=may_start)
 
 
 def _migrate(
     world: World, status: ReleaseStatus, wanted: ReleaseTarget, release_key: str, serving: ReleaseTarget | None, *, may_start: bool
 ) -> ReleaseDecision:
-    job, key = world.job(names.MIGRATE), _job_key(world, release_key)
+    job, key = world.job(names.MIGRATE), digest([status.wanted_key, status.sequence], size=5)
     attempt = job.attempt if job is not None and job.key == key else 1
     name = names.job_name(world.name, names.MIGRATE, key, attempt)
     if set(world.jobs_working(names.MIGRATE)) - {name}:
@@ -121,9 +122,16 @@ def _key(world: World, wanted: ReleaseTarget, identifier: str) -> str:
     return digest([world.uid, wanted.version, wanted.app_image, database], size=5)
 
 
-def _job_key(world: World, release_key: str) -> str:
-    """Return what the Job is for: other limits are another Job, so that a migration which ran out of time can be given more."""
-    return digest([release_key, world.spec.release.migrations.model_dump(mode="json", exclude_defaults=True)], size=5)
+def _count(world: World, status: ReleaseStatus, release_key: str) -> ReleaseStatus:
+    """Return the status that counts what is wanted. The number tells Jobs apart: the result of an earlier time says nothing about now.
+
+    Other limits are another Job too, so that a migration which ran out of time can be given more.
+    """
+    limits = world.spec.release.migrations.model_dump(mode="json", exclude_defaults=True)
+    wanted_key = digest([release_key, limits], size=5)
+    if wanted_key == status.wanted_key:
+        return status
+    return status.model_copy(update={"wanted_key": wanted_key, "sequence": status.sequence + 1})
 
 
 def _applied(release: ReleaseTarget, key: str) -> AppliedRelease:

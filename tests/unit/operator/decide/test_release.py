@@ -71,6 +71,37 @@ def test_going_back_to_the_applied_release_needs_no_migration(cluster: Cluster) 
     assert len(made) == 1
 
 
+def migrations(cluster: Cluster) -> list[str]:
+    return [key.name for key, thing in cluster.things.items() if key.kind == "Job" and thing.labels["chatbotops.io/component"] == "migrate"]
+
+
+def test_going_back_to_an_earlier_release_is_a_migration_of_its_own(cluster: Cluster) -> None:
+    cluster.edit(release=NEW)
+    cluster.settle()
+    before = migrations(cluster)
+    cluster.job_failures = {"migrate": "SchemaNewer"}
+    cluster.edit(release={"version": "1.0.0", "image": "chatbot@sha256:" + "a" * 64})
+    cluster.settle()
+    assert len(migrations(cluster)) == len(before) + 1, "the old release was believed to fit because it once did"
+    assert cluster.condition("Stalled") == ("True", "SchemaNewer")
+    assert set(images(cluster).values()) == {"b"}
+
+
+@pytest.mark.parametrize(
+    "between", [{"version": "3.0.0", "image": "chatbot@sha256:" + "c" * 64}, {**NEW, "migrations": {"timeoutSeconds": 3600}}]
+)
+def test_a_failed_release_that_is_wanted_again_is_tried_again(cluster: Cluster, between: dict[str, object]) -> None:
+    cluster.job_failures = {"migrate": "MigrationFailed"}
+    cluster.edit(release=NEW)
+    cluster.settle()
+    cluster.edit(release=between)
+    cluster.settle()
+    cluster.job_failures = {}
+    cluster.edit(release=NEW)
+    cluster.settle()
+    assert cluster.condition("Ready") == ("True", "AllReady")
+
+
 def test_a_request_makes_another_attempt_of_a_failed_migration(cluster: Cluster) -> None:
     cluster.job_failures = {"migrate": "MigrationFailed"}
     cluster.edit(release=NEW)
