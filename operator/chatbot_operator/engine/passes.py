@@ -1,18 +1,16 @@
 """One pass over one instance: gather, decide, write the status if it differs, do the effects. State is persisted before its effect."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
-from chatbot_operator.api.v1alpha1.common import Condition
-from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus
 from chatbot_operator.clock import Clock
 from chatbot_operator.engine.effects import Executor
-from chatbot_operator.engine.snapshot import Observer, parse_status
-from chatbot_operator.engine.status_writer import Patches, write_status
+from chatbot_operator.engine.snapshot import Observer, StatusUnreadable
+from chatbot_operator.engine.status_writer import Patches, status_patch, unknown_patch, write_status
 from chatbot_operator.engine.store import Instance, InstanceKey, InstanceStore
-from chatbot_operator.errors import Conflict, NotFound
+from chatbot_operator.errors import Conflict, NotFound, OperatorError
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.model.decision import Decision
 from chatbot_operator.model.objects import ObjectKey
@@ -89,7 +87,7 @@ class Passes:
             snapshot = await self._observer.observe(key, instance, self._failures.get(key, ()))
             decision = self._decide(snapshot)
             try:
-                written = await self._write(key, instance, decision.status)
+                written = await self._write(key, instance, status_patch(instance.read()["status"], decision.status))
             except Conflict:
                 await self._refresh(key, instance)
             except NotFound:
@@ -99,7 +97,9 @@ class Passes:
         return PassReport(Result.STALE)
 
     async def mark_broken(self, key: InstanceKey, error: BaseException) -> None:
-        """Say in the status that passes of this instance fail by a mistake of the operator's own: unknown is never healthy.
+        """Say in the status that passes of this instance fail: unknown is never healthy. Nothing but `Ready` is read or written.
+
+        The text of an unexpected error may hold anything and stays in the log.
 
         Raises:
             KubeError: The status could not be written.
@@ -108,9 +108,15 @@ class Passes:
         instance = self._store.get(key)
         if instance is None:
             return
+        if isinstance(error, StatusUnreadable):
+            await self._write_unknown(key, instance, error.reason, str(error))
+            return
+        failed = f"the operator failed while looking at this instance ({type(error).__name__}); it tries again, and its log says more"
+        await self._write_unknown(key, instance, OperatorError.reason, failed)
+
+    async def _write_unknown(self, key: InstanceKey, instance: Instance, reason: str, message: str) -> None:
         body = instance.read()
-        status = parse_status(body["status"])
-        await self._write(key, instance, broken_status(status, body["metadata"]["generation"], type(error).__name__, self._now()))
+        await self._write(key, instance, unknown_patch(body["status"], body["metadata"]["generation"], reason, message, self._now()))
 
     async def _act(self, key: InstanceKey, snapshot: Snapshot, decision: Decision) -> PassReport:
         report = await self._executor.execute(snapshot, decision.effects)
@@ -125,14 +131,11 @@ class Passes:
             return PassReport(Result.FAILED, after)
         return PassReport(Result.CHANGED if report.changed else Result.STEADY, after, outcome.error)
 
-    async def _write(self, key: InstanceKey, instance: Instance, wanted: ChatbotInstanceStatus) -> str:
+    async def _write(self, key: InstanceKey, instance: Instance, patch: Mapping[str, Any]) -> str:
         """Write the status if it differs and return the instance's resourceVersion after that."""
-        body = instance.read()
         target = ObjectKey("ChatbotInstance", key.namespace, key.name)
         try:
-            live = await write_status(
-                self._client, target, uid=instance.uid, resource_version=instance.resource_version, current=body["status"], wanted=wanted
-            )
+            live = await write_status(self._client, target, uid=instance.uid, resource_version=instance.resource_version, patch=patch)
         except Conflict:
             self._metrics.status_writes.labels("conflict").inc()
             raise
@@ -162,26 +165,3 @@ class Passes:
 def _now_at(snapshot: Snapshot, resource_version: str) -> Snapshot:
     """Return the snapshot with the version that our own status write made: nothing else changed, or it would have been refused."""
     return replace(snapshot, identity=replace(snapshot.identity, resource_version=resource_version))
-
-
-def broken_status(status: ChatbotInstanceStatus, generation: int, error: str, now: str) -> ChatbotInstanceStatus:
-    """Return the status with `Ready` Unknown because of a mistake of the operator's own.
-
-    Args:
-        status: The status as it is.
-        generation: Of the spec.
-        error: Name of the exception; its text may hold anything and stays in the log.
-        now: RFC 3339 time, for a condition that changes.
-    """
-    old = next((item for item in status.conditions if item.type == "Ready"), None)
-    since = old.last_transition_time if old is not None and old.status == "Unknown" else now
-    ready = Condition(
-        type="Ready",
-        status="Unknown",
-        reason="InternalError",
-        message=f"the operator failed while looking at this instance ({error}); it tries again, and its log says more",
-        observed_generation=generation,
-        last_transition_time=since,
-    )
-    others = [item for item in status.conditions if item.type != "Ready"]
-    return status.model_copy(update={"conditions": [ready, *others]})

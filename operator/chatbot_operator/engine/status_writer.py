@@ -9,6 +9,8 @@ from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus
 from chatbot_operator.model.objects import ObjectKey
 
 KIND = "ChatbotInstance"
+MAX_MESSAGE = 1024
+"""Characters of a condition's message."""
 
 
 class Patches(Protocol):
@@ -19,27 +21,49 @@ class Patches(Protocol):
 
 
 async def write_status(
-    client: Patches, key: ObjectKey, *, uid: str, resource_version: str, current: Mapping[str, Any], wanted: ChatbotInstanceStatus
+    client: Patches, key: ObjectKey, *, uid: str, resource_version: str, patch: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """Write a status if it differs and return the live object, or None when nothing had to be written.
+    """Write what differs of a status and return the live object, or None when nothing had to be written.
 
     Args:
         client: For the patch.
         key: The instance.
         uid: Of the instance that was decided on.
         resource_version: Of the version that was decided on.
-        current: Its status as the API sent it.
-        wanted: The status that was decided.
+        patch: Merge patch of the status.
 
     Raises:
         Conflict: The instance changed since; get it and decide again.
         NotFound: The instance is gone.
     """
-    patch = status_patch(current, wanted)
     if not patch:
         return None
     body = {"metadata": {"resourceVersion": resource_version}, "status": patch}
     return await client.merge_patch(key, body, uid=uid, subresource="status")
+
+
+def unknown_patch(current: Mapping[str, Any], generation: int, reason: str, message: str, now: str) -> dict[str, Any]:
+    """Return the merge patch that makes `Ready` Unknown and touches nothing else, so that it works on a status that can't be read.
+
+    Args:
+        current: The status as the API sent it.
+        generation: Of the spec.
+        reason: CamelCase.
+        message: For people; must hold no secret.
+        now: RFC 3339 time, for a condition that changes.
+    """
+    listed = current.get("conditions")
+    conditions = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+    old = next((item for item in conditions if item.get("type") == "Ready"), {})
+    ready = {
+        "type": "Ready",
+        "status": "Unknown",
+        "reason": reason,
+        "message": message[:MAX_MESSAGE],
+        "observedGeneration": generation,
+        "lastTransitionTime": old.get("lastTransitionTime", now) if old.get("status") == "Unknown" else now,
+    }
+    return {} if ready == old else {"conditions": [ready, *(item for item in conditions if item.get("type") != "Ready")]}
 
 
 def status_patch(current: Mapping[str, Any], wanted: ChatbotInstanceStatus) -> dict[str, Any]:

@@ -243,3 +243,18 @@ async def test_after_a_restored_backup_the_pass_goes_on_with_what_the_server_has
     world.api.put(live_instance("20", metadata={"generation": 2}))
     assert (await world.run()).result is Result.CHANGED
     assert world.api.requests[-1] == f"apply Deployment {NAMESPACE}/g2"
+
+
+async def test_a_status_that_can_not_be_read_says_so_and_keeps_all_the_rest() -> None:
+    world = World(lambda snapshot: Decision(observed(snapshot)))
+    other, stale = {"type": "Future", "form": [1]}, {"type": "Ready", "status": "True"}
+    world.put(live_instance("11", status={"release": "of another form", "conditions": [stale, other]}))
+    for _ in range(2):
+        with pytest.raises(StatusUnreadable) as caught:
+            await world.run()
+        await world.passes.mark_broken(KEY, caught.value)
+    assert world.api.requests == [f"patch {TARGET}"]
+    ready, *rest = world.status["conditions"]
+    assert (ready["status"], ready["reason"]) == ("Unknown", "StatusUnreadable")
+    assert rest == [other]
+    assert world.status["release"] == "of another form"
