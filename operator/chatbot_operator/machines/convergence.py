@@ -33,11 +33,13 @@ _PRUNED: Final = frozenset(
 
 @dataclass(slots=True)
 class Convergence:
-    """The result: effects in order; a verdict for each stage that is not as rendered; stages with a pending operator update."""
+    """The result: effects in order; a verdict for each stage that is not as rendered; stages with a pending operator update; what goes."""
 
     effects: list[Apply | Delete] = field(default_factory=list)
     unsettled: dict[str, Verdict] = field(default_factory=dict)
     pending: list[str] = field(default_factory=list)
+    leaving: list[ObjectKey] = field(default_factory=list)
+    """Of the plan's own kinds, no longer wanted and still there. Jobs are history, which keeps no generation from being reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,9 @@ def decide_convergence(world: World, plan: Plan, ready: Mapping[str, Verdict], *
         elif may_update and stage.gate:
             # A newer operator's templates go on stage by stage: the next one waits until this one serves again.
             may_update = False
-    result.effects += _prune(world, plan)
+    unwanted = _unwanted(world, plan)
+    result.effects += [Delete(child.key, child.uid) for child in unwanted if not child.deleting]
+    result.leaving += [child.key for child in unwanted if child.key.kind in _PRUNED]
     return result
 
 
@@ -147,13 +151,13 @@ def _contested(key: ObjectKey, contest: Contest) -> Verdict:
     )
 
 
-def _prune(world: World, plan: Plan) -> list[Delete]:
+def _unwanted(world: World, plan: Plan) -> list[ChildState]:
     """Return what is ours, no longer wanted and not held. The owner proves that we made it: `kubectl expose` copies all labels."""
     wanted = {key_of(manifest) for stage in plan.stages for manifest in stage.manifests}
     return [
-        Delete(key, child.uid)
+        child
         for key, child in sorted(world.snapshot.children.items())
-        if key not in wanted and child.owner_uid == world.uid and not child.deleting and _is_pruned(world, plan, child)
+        if key not in wanted and child.owner_uid == world.uid and _is_pruned(world, plan, child)
     ]
 
 

@@ -109,7 +109,12 @@ def gather_findings(world: World, steady: Steady, convergence: Convergence, retr
         course = _first(steady.holds[component], *_unsettled(convergence, component))
         found.append(_finding(world, component, course, images.get(component, ""), target))
     found += _workers(world, steady, convergence)
-    others = {**refused, "network and accounts": convergence.unsettled.get(FOUNDATION, OK), "secrets": _lost(steady)}
+    others = {
+        **refused,
+        "network and accounts": convergence.unsettled.get(FOUNDATION, OK),
+        "secrets": _lost(steady),
+        "removal": _leaving(convergence),
+    }
     return Findings(tuple(found), others)
 
 
@@ -162,6 +167,14 @@ def _migration(steady: Steady, convergence: Convergence) -> Verdict:
 def _lost(steady: Steady) -> Verdict:
     """Return the verdict on a lost Secret, also where no component is held by it."""
     return next(iter(steady.secrets.lost.values()), OK)
+
+
+def _leaving(convergence: Convergence) -> Verdict:
+    """Return the verdict on what is no longer wanted. Only one is named, so that the others may go without a write of the status."""
+    if not convergence.leaving:
+        return OK
+    first = convergence.leaving[0]
+    return wait("Pruning", f"what is no longer wanted is being removed, for example {first.kind} {first.name}")
 
 
 def _refusals(world: World, retry: RetryStatus | None) -> dict[str, Verdict]:
