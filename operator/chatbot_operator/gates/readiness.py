@@ -77,11 +77,10 @@ def is_blocked(job: ChildState, pods: Iterable[ChildState]) -> bool:
     return not job.health.terminal and cause is not None and cause.reason in _NEVER_BEGUN
 
 
-def is_stopped(workload: ChildState | None) -> bool:
-    """Return whether no pod of a workload runs any more, or it does not exist."""
-    if workload is None:
-        return True
-    return workload.health.observed and workload.health.reason == "ScaledToZero"
+def is_stopped(workloads: Iterable[ChildState], pods: Iterable[ChildState]) -> bool:
+    """Return whether nothing of a component runs any more. A workload stops counting pods that are still draining, so they count too."""
+    scaled = all(workload.health.observed and workload.health.reason == "ScaledToZero" for workload in workloads)
+    return scaled and all(pod.health.terminal for pod in pods)
 
 
 def _told(reason: str, message: str) -> Verdict:

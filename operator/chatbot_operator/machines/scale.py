@@ -37,11 +37,8 @@ def decide_stopped(world: World) -> str:
 
 
 def _stopped(world: World, component: str) -> bool:
-    if component != names.WORKER_WEB:
-        return is_stopped(world.workload(component))
-    workers = (
-        child
-        for key, child in world.snapshot.children.items()
-        if key.kind == "StatefulSet" and child.labels.get(LABEL_COMPONENT) == component
+    children = [(key.kind, child) for key, child in world.snapshot.children.items() if child.labels.get(LABEL_COMPONENT) == component]
+    return is_stopped(
+        workloads=(child for kind, child in children if kind in ("Deployment", "StatefulSet")),
+        pods=(child for kind, child in children if kind == "Pod"),
     )
-    return all(is_stopped(child) for child in workers)

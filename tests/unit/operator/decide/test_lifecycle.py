@@ -7,7 +7,7 @@ import pytest
 from chatbot_operator.constants import FINALIZER
 from chatbot_operator.model.effect import Delete, Emit, SetFinalizer
 from chatbot_operator.model.objects import Health
-from tests.support.simcluster import Cluster, minimal
+from tests.support.simcluster import Cluster, Thing, minimal
 
 
 @pytest.fixture
@@ -61,6 +61,19 @@ def test_hibernation_waits_for_pods_that_still_run(cluster: Cluster) -> None:
     assert replicas(cluster)["scheduler"] == 1
     assert cluster.message("Ready") == "stopping worker-web"
     assert cluster.condition("Reconciling") == ("True", "Progressing")
+
+
+def test_hibernation_keeps_the_stores_until_the_last_pod_has_drained(cluster: Cluster) -> None:
+    body = {"metadata": {"labels": {"chatbotops.io/instance": "demo", "chatbotops.io/component": "app"}}}
+    pod = cluster.key("Pod", "demo-app-x")
+    cluster.things[pod] = Thing(body, "p", health=Health(ready=False, reason="Terminating"))
+    cluster.edit(lifecycle="Hibernated")
+    cluster.settle()
+    assert replicas(cluster) == {"web": 0, "scheduler": 0, "app": 0, "redis": 1, "postgres": 1}
+    assert cluster.message("Ready") == "stopping app"
+    cluster.remove(pod)
+    cluster.settle()
+    assert set(replicas(cluster).values()) == {0}
 
 
 def test_hibernation_under_an_autoscaler_takes_it_away_and_brings_it_back() -> None:

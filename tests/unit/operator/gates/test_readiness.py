@@ -74,4 +74,9 @@ def test_the_gravest_cause_is_told_with_what_to_do() -> None:
     ],
 )
 def test_stopped_means_seen_without_pods(health: Health | None, stopped: bool) -> None:
-    assert is_stopped(child(health, kind="StatefulSet") if health else None) is stopped
+    assert is_stopped([child(health, kind="StatefulSet")] if health else [], []) is stopped
+
+
+@pytest.mark.parametrize(("draining", "stopped"), [(pod("Terminating"), False), (pod("Succeeded", terminal=True), True)])
+def test_a_pod_that_still_drains_is_not_stopped(draining: ChildState, stopped: bool) -> None:
+    assert is_stopped([child(Health(ready=True, reason="ScaledToZero"), kind="Deployment")], [draining]) is stopped
