@@ -114,6 +114,32 @@ def test_a_rotated_admin_password_counts_after_a_restart(start: Start) -> None:
     assert log_in(second, "orange-bicycle-71-fly").status_code == 200
 
 
+@pytest.mark.parametrize(("address", "secure"), [("https://bot.example.com", True), ("http://bot.example.com", False), ("", False)])
+def test_the_cookie_is_secure_when_people_reach_us_over_tls(start: Start, address: str, secure: bool) -> None:
+    app = start("app", PUBLIC_URL=address).wait_ready()
+    answer = httpx.post(
+        f"{app.url}/api/auth/login",
+        json={"username": "admin", "password": ADMIN_PASSWORD},
+        headers={"origin": address or app.url, "sec-fetch-site": "same-origin"},
+        timeout=20,
+    )
+    assert answer.status_code == 200
+    cookie = answer.headers["set-cookie"]
+    assert ("; secure" in cookie.lower()) is secure
+    assert cookie.startswith("__Host-chatbot_session=" if secure else "chatbot_session=")
+
+
+@pytest.mark.parametrize(
+    ("trusted", "seen"), [("127.0.0.1", "203.0.113.9"), ("127.0.0.0/8,10.0.0.0/8", "203.0.113.9"), ("10.0.0.0/8", "127.0.0.1")]
+)
+def test_a_forwarded_address_counts_only_from_a_trusted_proxy(start: Start, database: Database, trusted: str, seen: str) -> None:
+    app = start("app", TRUSTED_PROXIES=trusted).wait_ready()
+    body = {"username": "admin", "password": ADMIN_PASSWORD}
+    answer = httpx.post(f"{app.url}/api/auth/login", json=body, headers={"x-forwarded-for": "203.0.113.9"}, timeout=20)
+    assert answer.status_code == 200
+    assert database.sql("SELECT host(ip::inet) FROM audit_events WHERE action = 'session.open'") == [seen]
+
+
 def test_two_replicas_start_together_and_share_sessions(start: Start) -> None:
     one, two = start("app"), start("app")
     one.wait_ready()

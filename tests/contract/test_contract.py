@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.component.servers import Postgres
 from tests.component.running import wait_for
+from tests.component.servers import Postgres
 from tests.contract.conftest import Image, Running
 from tests.support import contract_document as page
 

@@ -1,0 +1,102 @@
+"""Every metric is moved by the program and not only declared: traffic of all kinds through all commands. Needs PostgreSQL and Redis."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+import websockets
+from prometheus_client.parser import text_string_to_metric_families
+
+from chatbot_runtime import metrics as ours
+from testbed.providers.cloud_api import Config, Provider, Rule
+from tests.component.conftest import ACCESS_TOKEN, ADMIN_PASSWORD, APP_SECRET
+from tests.component.kit import NUMBER, phone
+from tests.component.running import RuntimeProcess, start_fixture  # noqa: F401  a fixture
+from tests.component.servers import Database
+from tests.support import contract_document as page
+
+pytestmark = pytest.mark.component
+
+NEEDS_A_FAULT = {"chatbot_db_connection_errors_total", "chatbot_redis_errors_total"}
+"""Moved by outages only; the tests of outages see them."""
+
+Start = Callable[..., RuntimeProcess]
+
+
+@pytest.fixture
+async def cloud() -> AsyncIterator[Provider]:
+    """A provider that loses one answer and refuses one person's messages."""
+    async with Provider(Config(ACCESS_TOKEN, APP_SECRET, rate=0.0)) as made:
+        made._phone_number_id = NUMBER
+        made.script(Rule(outcome="drop", accepted=True, to=phone(2), times=1), Rule(outcome="error", code=131016, to=phone(3)))
+        yield made
+
+
+async def use(app: RuntimeProcess, cloud: Provider) -> websockets.ClientConnection:
+    """Do what contacts, people and strangers do; return the dashboard's socket, still open."""
+    cloud.config.webhook_url = f"{app.url}/webhooks/cloud"
+    await cloud.receive(phone(1), "hola", copies=2)
+    for number in (2, 3):
+        await cloud.receive(phone(number), "hola")
+    await cloud.receive(phone(4), "qwxyz")
+    await cloud.receive(phone(5), "quiero hablar con una persona")
+    async with httpx.AsyncClient(base_url=app.url, headers={"origin": app.url}) as client:
+        assert (await client.post("/webhooks/cloud", content=b"{}", headers={"x-hub-signature-256": "sha256=00"})).status_code == 401
+        opened = await client.post("/api/auth/login", json={"username": "admin", "password": ADMIN_PASSWORD})
+        ticket = await client.post("/api/auth/ws-token", headers={"x-csrf-token": opened.json()["csrfToken"]})
+        while (await client.post("/api/auth/login", json={"username": "nobody", "password": "a-guess"})).status_code != 429:
+            pass
+    socket = await websockets.connect(f"ws://127.0.0.1:{app.port}/api/ws", origin=app.url)  # type: ignore[arg-type]
+    await socket.send(json.dumps({"ticket": ticket.json()["token"]}))
+    await socket.recv()
+    return socket
+
+
+class Watch:
+    """Reads all processes again and again and remembers what it has seen moved."""
+
+    def __init__(self, *urls: str) -> None:
+        self.urls = urls
+        self.late = {item.name for item in vars(ours).values() if isinstance(item, ours.LateGauge)}
+        self.still = {row.name: row for row in page.metrics() if row.name not in NEEDS_A_FAULT}
+
+    def look(self) -> bool:
+        """Return whether all have moved."""
+        for url in self.urls:
+            for family in text_string_to_metric_families(httpx.get(url, timeout=5).text):
+                name = family.name + ("_total" if family.type == "counter" else "")
+                row = self.still.get(name)
+                # A gauge that is exposed only when it is known says by its presence that it was set, also at 0.
+                set_at_all = row is not None and row.kind == "gauge" and (row.labels or name in self.late)
+                values = [sample.value for sample in family.samples if not sample.name.endswith(("_bucket", "_created"))]
+                if row is not None and (any(values) or (set_at_all and values)):
+                    del self.still[name]
+        return not self.still
+
+
+async def test_traffic_moves_every_metric(start: Start, cloud: Provider, database: Database, tmp_path: Path) -> None:
+    database.sql("INSERT INTO raw_events (reason, payload, received_at) VALUES ('old', '{}', now() - interval '40 days')")
+    app = start("app")
+    worker = start("worker-web", WEB_NUMBER="support", WEB_PROFILE_DIR=str(tmp_path))
+    scheduler = start("scheduler", WA_API_BASE=cloud.url, BOT_QUIET_S="0", OUTBOX_MAX_ATTEMPTS="1")
+    for process in (app, worker, scheduler):
+        await asyncio.to_thread(process.wait_ready)
+    # The app is read on its main port, where the reading itself is a request in flight.
+    urls = (f"{app.url}/metrics", *(f"http://127.0.0.1:{process.metrics_port}/metrics" for process in (worker, scheduler)))
+    watch = Watch(*urls)
+    socket = await use(app, cloud)
+    try:
+        assert await _moved(watch), sorted(watch.still)
+    finally:
+        await socket.close()
+
+
+async def _moved(watch: Watch) -> bool:
+    for _ in range(600):
+        if await asyncio.to_thread(watch.look):
+            return True
+        await asyncio.sleep(0.05)
+    return False
