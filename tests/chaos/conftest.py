@@ -40,7 +40,7 @@ def proxy(cluster: Cluster, tmp_path: Path) -> Iterator[FaultProxy]:  # noqa: F8
 
 
 @pytest.fixture
-def through_proxy(cluster: Cluster, operator_account: OperatorAccount, proxy: FaultProxy, tmp_path: Path) -> Path:  # noqa: F811
+def through_proxy(cluster: Cluster, operator_account: OperatorAccount, proxy: FaultProxy, tmp_path: Path) -> Path:  # noqa: F811  the fixture above
     """The operator's kubeconfig through the proxy."""
     token = cluster.account_token(operator_account.namespace, operator_account.name)
     return write_token(tmp_path / "proxied.kubeconfig", proxy.url, proxy.ca_file, token)

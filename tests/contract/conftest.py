@@ -97,7 +97,7 @@ class Image:
 
 
 @pytest.fixture
-def image(empty_database: Database, redis: Redis, tmp_path: Path) -> Image:  # noqa: F811
+def image(empty_database: Database, redis: Redis, tmp_path: Path) -> Image:  # noqa: F811  a fixture asks for fixtures by their names
     """The image with stores of its own: an empty database and a shared Redis."""
     values = {
         "INSTANCE_NAME": "contract",

@@ -74,6 +74,6 @@ def test_another_version_and_back_restarts_nothing(site: Site, helm: Helm, tag: 
         helm.run("upgrade", OPERATOR, str(source), f"--namespace={OPERATOR}", f"--set=image.tag={tag}", "--wait", "--timeout=180s")
         request = f"upgrade-{number}"
         site.kubectl("annotate", "-n", site.namespace, f"cbi/{site.name}", f"chatbotops.io/reconcile-at={request}", "--overwrite")
-        site.wait(f"a pass after {request}", lambda: site.instance()["status"].get("lastHandledReconcileAt") == request, 60)  # noqa: B023
+        site.wait(f"a pass after {request}", lambda: site.instance()["status"].get("lastHandledReconcileAt") == request, 60)  # noqa: B023  called within the loop
         site.wait_ready()
         assert site.pods() == pods

@@ -36,7 +36,7 @@ def reason(live: dict[str, Any], kind: str = "Ready") -> str:
     return str(condition(live, kind).get("reason", "")) if current else ""
 
 
-async def wait_ready(admin: KubeApi, namespace: str, name: str = "shop", timeout: float = 120) -> dict[str, Any]:  # noqa: ASYNC109
+async def wait_ready(admin: KubeApi, namespace: str, name: str = "shop", timeout: float = 120) -> dict[str, Any]:  # noqa: ASYNC109  a limit with a message of its own
     """Wait until an instance is Ready at its generation and return it."""
     return await admin.wait(path("ChatbotInstance", namespace, name), is_ready, timeout, "Ready")
 
@@ -67,7 +67,7 @@ def passes(operator: OperatorProcess, result: str = "") -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in operator.metrics().splitlines() if line.startswith(wanted))
 
 
-async def until(condition: Callable[[], object], what: str, timeout: float = 60) -> None:  # noqa: ASYNC109
+async def until(condition: Callable[[], object], what: str, timeout: float = 60) -> None:  # noqa: ASYNC109  a limit with a message of its own
     """Wait for a condition of the operator's own telling."""
     deadline = time.monotonic() + timeout
     while not condition():

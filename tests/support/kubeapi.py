@@ -161,7 +161,7 @@ class KubeApi:
         if status >= 400 and status != 404:
             raise ApiError(status, answer.get("reason", ""), answer.get("message", ""))
 
-    async def wait(self, target: str, condition: Callable[[Object], object], timeout: float = 30.0, what: str = "") -> Object:  # noqa: ASYNC109
+    async def wait(self, target: str, condition: Callable[[Object], object], timeout: float = 30.0, what: str = "") -> Object:  # noqa: ASYNC109  a limit with a message of its own
         """Poll an object until the condition holds for it, and return it.
 
         Raises:
@@ -177,7 +177,7 @@ class KubeApi:
         shown = json.dumps({k: v for k, v in (last or {}).items() if k != "metadata"}, indent=1)[:4000]
         raise AssertionError(f"waited {timeout:g} s for {what or 'a condition'} of {target}; it was: {shown}")
 
-    async def wait_gone(self, target: str, timeout: float = 30.0) -> None:  # noqa: ASYNC109
+    async def wait_gone(self, target: str, timeout: float = 30.0) -> None:  # noqa: ASYNC109  a limit with a message of its own
         """Poll until the object is gone."""
         deadline = asyncio.get_running_loop().time() + timeout
         while await self.find(target) is not None:

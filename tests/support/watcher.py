@@ -24,7 +24,7 @@ class Watcher:
         self.changes.append((namespace, instance))
         self.woken.set()
 
-    async def until(self, condition: Callable[[], Any], what: str, timeout: float = 30.0) -> Any:  # noqa: ASYNC109
+    async def until(self, condition: Callable[[], Any], what: str, timeout: float = 30.0) -> Any:  # noqa: ASYNC109  a limit with a message of its own
         """Wait for a condition; it is looked at after each change."""
         try:
             async with asyncio.timeout(timeout):

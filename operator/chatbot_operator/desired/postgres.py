@@ -105,7 +105,7 @@ def render_service(inputs: Inputs) -> Object:
     return service(inputs, names.POSTGRES, {"postgres": POSTGRES_PORT})
 
 
-_MOUNTS: Final = {"data": "/var/lib/postgresql/data", "sockets": "/var/run/postgresql", "shm": "/dev/shm"}  # noqa: S108 - a mount point in a container, no file of ours
+_MOUNTS: Final = {"data": "/var/lib/postgresql/data", "sockets": "/var/run/postgresql", "shm": "/dev/shm"}  # noqa: S108  the pod's own emptyDir
 
 
 def _volumes(inputs: Inputs) -> tuple[Object, ...]:

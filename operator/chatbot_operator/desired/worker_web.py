@@ -51,7 +51,7 @@ def render_worker(inputs: Inputs, number: WebNumber, release: ReleaseTarget) -> 
         probes=probes("metrics"),
         # Chromium keeps its caches in /tmp and its frames in /dev/shm.
         volumes=(claim_volume("profile", name), empty_dir("tmp", "1Gi"), empty_dir("shm", "256Mi", memory=True)),
-        mounts={"profile": _PROFILE, "shm": "/dev/shm"},  # noqa: S108
+        mounts={"profile": _PROFILE, "shm": "/dev/shm"},  # noqa: S108  the pod's own emptyDir
         grace_seconds=worker.termination_grace_period_seconds,
     )
     spec: Object = {

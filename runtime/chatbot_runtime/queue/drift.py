@@ -32,7 +32,7 @@ _CANDIDATES = sa.text(f"""
 """)  # noqa: S608  no value is formatted in
 
 _ONE = sa.text(
-    f"SELECT * FROM ({_TRUTH.format(only='AND conversation_id = :id', only_in='AND i.conversation_id = :id')}) t WHERE t.kind = :kind"  # noqa: S608
+    f"SELECT * FROM ({_TRUTH.format(only='AND conversation_id = :id', only_in='AND i.conversation_id = :id')}) t WHERE t.kind = :kind"  # noqa: S608  constants of this module
 ).bindparams(sa.bindparam("id", type_=sa.UUID()), sa.bindparam("kind", type_=sa.Text()))
 
 _REPAIR = sa.text("""

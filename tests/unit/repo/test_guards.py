@@ -101,3 +101,18 @@ def test_files_and_functions_stay_small_enough_to_read() -> None:
                 large[f"{name}:{node.name}"] = ("function", (node.end_lineno or node.lineno) - node.lineno + 1)
     found = {name: lines for name, (kind, lines) in large.items() if lines > MAX_LINES[kind]}
     assert found.keys() == TOO_LONG.keys(), found
+
+
+def test_every_exception_of_the_linter_has_its_reason() -> None:
+    bare = []
+    for path in tracked():
+        if path.suffix == ".py":
+            lines = text_of(path).splitlines()
+            bare += [
+                f"{path.relative_to(ROOT)}:{number}"
+                for number, line in enumerate(lines, 1)
+                if re.search(r"# noqa(: [A-Z0-9, ]+)?\s*$", line)
+            ]
+    table = (ROOT / "pyproject.toml").read_text().partition("[tool.ruff.lint.per-file-ignores]")[2].partition("\n[")[0]
+    bare += [line for line in table.splitlines() if line and "] #" not in line]
+    assert bare == []
