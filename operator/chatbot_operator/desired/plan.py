@@ -6,7 +6,7 @@ from chatbot_operator.api.v1alpha1.instance import Mode
 from chatbot_operator.desired import app, migrate, names, network, postgres, redis, scheduler, worker_web
 from chatbot_operator.desired.inputs import Inputs
 from chatbot_operator.desired.metadata import Object, child
-from chatbot_operator.desired.references import generated_secrets, references
+from chatbot_operator.desired.references import generated_secrets
 from chatbot_operator.model.objects import key_of
 from chatbot_operator.model.plan import Plan, Stage
 from chatbot_operator.model.targets import ReleaseTarget, Targets
@@ -38,7 +38,6 @@ def render_plan(inputs: Inputs) -> Plan:
     return Plan(
         secrets=generated_secrets(inputs.name, spec),
         stages=tuple(stages),
-        references=references(inputs.name, spec),
         untouched=_untouched(targets),
     )
 
@@ -77,7 +76,7 @@ def _postgres(inputs: Inputs) -> list[Stage]:
     stages, targets = [], inputs.targets
     if not targets.volume_hold:
         claim = postgres.render_claim(inputs)
-        stages.append(_stage(names.POSTGRES_VOLUME, [claim], keep=[claim]))
+        stages.append(_stage(names.POSTGRES_VOLUME, [claim]))
     if targets.bootstrap is not None:
         job = postgres.render_bootstrap(inputs, targets.bootstrap)
         stages.append(_stage(names.BOOTSTRAP, [job], once=[job]))
@@ -90,7 +89,7 @@ def _postgres(inputs: Inputs) -> list[Stage]:
 def _redis(inputs: Inputs) -> Stage:
     claim, server = redis.render_claim(inputs), redis.render_server(inputs)
     volumes = [claim] if claim else []
-    return _stage(names.REDIS, [*volumes, redis.render_service(inputs), server], gate=[server], keep=volumes)
+    return _stage(names.REDIS, [*volumes, redis.render_service(inputs), server], gate=[server])
 
 
 def _app(inputs: Inputs, release: ReleaseTarget, stores: tuple[str, ...]) -> Stage:
@@ -104,7 +103,7 @@ def _workers(inputs: Inputs, release: ReleaseTarget, stores: tuple[str, ...]) ->
     for number in inputs.spec.worker_web.numbers:
         claim, worker = worker_web.render_claim(inputs, number), worker_web.render_worker(inputs, number, release)
         needs = (*stores, names.APP, names.SCHEDULER)
-        made.append(_stage(names.web_component(number.name), [claim, worker], needs=needs, gate=[worker], keep=[claim]))
+        made.append(_stage(names.web_component(number.name), [claim, worker], needs=needs, gate=[worker]))
     return made
 
 
@@ -115,7 +114,6 @@ def _stage(
     needs: tuple[str, ...] = (),
     gate: Iterable[Object] = (),
     once: Iterable[Object] = (),
-    keep: Iterable[Object] = (),
 ) -> Stage:
     return Stage(
         name=name,
@@ -123,5 +121,4 @@ def _stage(
         needs=needs,
         gate=tuple(key_of(made) for made in gate),
         once=frozenset(key_of(made) for made in once),
-        keep=frozenset(key_of(made) for made in keep),
     )

@@ -1,7 +1,7 @@
 """What `desired` renders: stages in dependency order, each with the gate that opens the next one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from chatbot_operator.model.objects import Manifest, ObjectKey
 
@@ -33,8 +33,7 @@ class Stage:
     """One component: the objects to apply, and what must be ready before a later stage that needs it is made.
 
     `gate` names the objects whose health opens the stages that list this one in `needs`. `once` objects are created
-    but never changed afterwards (Jobs, claims whose size is handled apart). `keep` objects carry no ownerReference
-    and are never pruned.
+    but never changed afterwards (Jobs, claims whose size is handled apart).
     """
 
     name: str
@@ -42,7 +41,6 @@ class Stage:
     needs: tuple[str, ...] = ()
     gate: tuple[ObjectKey, ...] = ()
     once: frozenset[ObjectKey] = frozenset()
-    keep: frozenset[ObjectKey] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,5 @@ class Plan:
 
     secrets: tuple[GeneratedSecret, ...]
     stages: tuple[Stage, ...]
-    references: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Referenced Secrets: name -> keys that must exist."""
     untouched: frozenset[str] = frozenset()
     """Components that are held: their objects are neither made nor changed nor pruned."""
