@@ -71,7 +71,8 @@ class Passes:
         self._client = client
         self._clock = clock
         self._metrics = metrics
-        self._failures: dict[InstanceKey, tuple[EffectFailure, ...]] = {}
+        self._failures: dict[InstanceKey, tuple[str, tuple[EffectFailure, ...]]] = {}
+        """With the uid of the instance that they happened to: a successor of the same name has none of them."""
 
     async def run(self, key: InstanceKey) -> PassReport:
         """Make one pass.
@@ -84,7 +85,7 @@ class Passes:
             instance = self._store.get(key)
             if instance is None:
                 return self._gone(key)
-            snapshot = await self._observer.observe(key, instance, self._failures.get(key, ()))
+            snapshot = await self._observer.observe(key, instance, self._failures_of(key, instance.uid))
             decision = self._decide(snapshot)
             try:
                 written = await self._write(key, instance, status_patch(instance.read()["status"], decision.status))
@@ -121,7 +122,7 @@ class Passes:
     async def _act(self, key: InstanceKey, snapshot: Snapshot, decision: Decision) -> PassReport:
         report = await self._executor.execute(snapshot, decision.effects)
         if report.changed:
-            self._failures[key] = report.failures
+            self._remember(key, snapshot.identity.uid, report.failures)
         outcome = decision.outcome
         waits = [wait for wait in (outcome.requeue_after, self._observer.look_again(snapshot)) if wait is not None]
         after = min(waits, default=None)
@@ -153,6 +154,17 @@ class Passes:
             self._store.remove(key, instance.uid)
             return
         self._store.believe(live, instance)
+
+    def _failures_of(self, key: InstanceKey, uid: str) -> tuple[EffectFailure, ...]:
+        whose, failures = self._failures.get(key, ("", ()))
+        return failures if whose == uid else ()
+
+    def _remember(self, key: InstanceKey, uid: str, failures: tuple[EffectFailure, ...]) -> None:
+        """Keep the failures of the last effects, and those of instances that still exist: most end without a last pass."""
+        self._failures.pop(key, None)
+        if failures:
+            self._failures = {other: kept for other, kept in self._failures.items() if self._store.get(other) is not None}
+            self._failures[key] = (uid, failures)
 
     def _gone(self, key: InstanceKey) -> PassReport:
         self._failures.pop(key, None)

@@ -247,7 +247,8 @@ async def test_after_a_restored_backup_the_pass_goes_on_with_what_the_server_has
 
 async def test_a_status_that_can_not_be_read_says_so_and_keeps_all_the_rest() -> None:
     world = World(lambda snapshot: Decision(observed(snapshot)))
-    other, stale = {"type": "Future", "form": [1]}, {"type": "Ready", "status": "True"}
+    common = {"reason": "AllReady", "message": "", "observedGeneration": 1, "lastTransitionTime": "2025-01-01T00:00:00Z"}
+    other, stale = {"type": "Future", "form": [1]}, {"type": "Ready", "status": "True", **common}
     world.put(live_instance("11", status={"release": "of another form", "conditions": [stale, other]}))
     for _ in range(2):
         with pytest.raises(StatusUnreadable) as caught:
@@ -258,3 +259,14 @@ async def test_a_status_that_can_not_be_read_says_so_and_keeps_all_the_rest() ->
     assert (ready["status"], ready["reason"]) == ("Unknown", "StatusUnreadable")
     assert rest == [other]
     assert world.status["release"] == "of another form"
+
+
+async def test_what_was_refused_to_an_instance_is_not_told_to_its_successor() -> None:
+    world = World(lambda snapshot: Decision(observed(snapshot), (apply(),) if len(world.seen) == 1 else ()))
+    world.api.errors["apply Deployment"] = [Forbidden("exceeded quota", quota=True)]
+    assert (await world.run()).result is Result.FAILED
+    world.store.remove(KEY, "uid-1")
+    world.put(live_instance("200", metadata={"uid": "uid-2"}))
+    await world.run()
+    assert world.seen[-1].identity.uid == "uid-2"
+    assert world.seen[-1].failures == ()
