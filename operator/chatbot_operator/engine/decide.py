@@ -1,7 +1,5 @@
 """Decides a whole pass: one snapshot in, one status and the effects that follow from it out. Pure: no I/O, clock or randomness."""
 
-from datetime import timedelta
-
 from chatbot_operator.api.v1alpha1.instance import Lifecycle
 from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus, RetryStatus
 from chatbot_operator.constants import ANNOTATION_APPLY_UPDATE, ANNOTATION_RECONCILE_AT
@@ -94,10 +92,13 @@ def _operator_version(snapshot: Snapshot, plan: Plan, convergence: Convergence) 
 
 
 def _outcome(snapshot: Snapshot, steady: Steady, retry: RetryStatus | None) -> Outcome:
-    """Return when to look again without being woken: at the next attempt of a Job or of a refused object."""
+    """Return when to look again without being woken: at the next attempt of a Job or of a refused object.
+
+    An attempt that is due and was not made waits for something else, such as the end of hibernation, which wakes by itself.
+    """
     times = [parse_time(job.next_time) for job in steady.jobs if job.outcome == "Failed"]
     times += [parse_time(retry.next_time)] if retry is not None else []
-    waits = [max(moment - snapshot.now, timedelta()).total_seconds() for moment in times if moment is not None]
+    waits = [(moment - snapshot.now).total_seconds() for moment in times if moment is not None and moment > snapshot.now]
     return Outcome(requeue_after=min(waits, default=None), error=retry is not None)
 
 

@@ -77,7 +77,7 @@ def _bootstrap(world: World, evidence: Evidence, claim_uid: str, *, may_start: b
     state = world.job(names.BOOTSTRAP)
     attempt = state.attempt if state is not None and state.key == key else 1
     child = world.child("Job", names.job_name(world.name, "pg-bootstrap", key, attempt))
-    if not may_start and child is None:
+    if not may_start and not world.under_way(names.BOOTSTRAP, key, child):
         return DatabaseDecision(status, wait("NotBootstrapped", "the database is made when the instance runs"), state)
     case = JobCase(
         name=names.BOOTSTRAP,

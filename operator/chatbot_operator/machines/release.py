@@ -80,7 +80,7 @@ def _migrate(
     if set(world.jobs_working(names.MIGRATE)) - {name}:
         return ReleaseDecision(status, wait("MigrationRunning", "the migration of another release has to end first"), job, serving)
     child = world.child("Job", name)
-    if not may_start and child is None:
+    if not may_start and not world.under_way(names.MIGRATE, key, child):
         return ReleaseDecision(status, wait("NotMigrated", "the migration runs when the instance runs"), job, serving)
     case = JobCase(
         name=names.MIGRATE,

@@ -51,6 +51,11 @@ class World:
         """Return the recorded state of a Job."""
         return next((job for job in self.snapshot.status.jobs if job.name == name), None)
 
+    def under_way(self, name: str, key: str, child: ChildState | None) -> bool:
+        """Return whether an attempt of a Job exists whose end is not recorded yet: it may end, also while nothing new may start."""
+        state = self.job(name)
+        return child is not None and not (state is not None and state.key == key and state.outcome)
+
     def workload(self, component: str, number: str = "") -> ChildState | None:
         """Return the Deployment or StatefulSet of a component."""
         if component in (names.APP, names.SCHEDULER):

@@ -1,5 +1,6 @@
 """Pure. Paused changes nothing, Hibernated stops in order, deletion keeps or removes data as told."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -114,6 +115,28 @@ def test_hibernation_lets_a_migration_end_before_its_database_stops(cluster: Clu
     assert cluster.status.release.applied is not None
     assert cluster.status.release.applied.version == "2"
     assert cluster.status.release.stable == "1.0.0", "nothing serves it yet"
+
+
+@pytest.mark.parametrize("component", ["migrate", "postgres-bootstrap"])
+def test_hibernation_makes_no_new_attempt_of_a_failed_job(component: str) -> None:
+    cluster = Cluster(minimal())
+    cluster.job_failures = {component: "ResultUnreadable"}
+    for _ in range(12):
+        cluster.run_pass()
+        cluster.play()
+    (failed,) = [job for job in cluster.status.jobs if job.name == component]
+    assert failed.next_time is not None
+    cluster.edit(lifecycle="Hibernated")
+    cluster.now += timedelta(days=1)
+    jobs = [key for key in cluster.things if key.kind == "Job"]
+    cluster.settle()
+    assert cluster.run_pass().outcome.requeue_after is None, "what may not start is not waited for"
+    assert [key for key in cluster.things if key.kind == "Job"] == jobs
+    assert cluster.condition("Ready") == ("False", "Hibernated")
+    cluster.job_failures = {}
+    cluster.edit(lifecycle="Running")
+    cluster.settle()
+    assert cluster.condition("Ready") == ("True", "AllReady")
 
 
 def test_a_new_instance_that_hibernates_starts_no_job() -> None:
