@@ -4,17 +4,18 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import aiohttp
 import asyncpg
+import uvloop
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from bench.flood import flood, rendered
 from bench.report import Report
-from bench.rig import in_flight, usage
+from bench.rig import usage
 from chatbot_runtime.db.engine import autocommit, create_engine
 from chatbot_runtime.queue.lanes import claim_out, put_back
 from chatbot_runtime.settings import Settings
@@ -24,9 +25,8 @@ from tests.component.running import NUMBER_ID, RuntimeProcess, signed, text_webh
 from tests.component.servers import Database, Postgres, Redis
 
 _WEBHOOKS = 6000
-_IN_FLIGHT = 32
-_CONNECTIONS = 10
-"""The runtime's own pool size; raw inserts get as many."""
+_CLIENTS = 32
+"""Connections of those who send webhooks, and of those who insert rows."""
 _CLAIMS = 300
 
 
@@ -45,6 +45,9 @@ async def measure(report: Report) -> None:
         report.compare("raw inserts, one transaction each", ingest["raw_per_s"], "/s")
         report.compare("webhooks made durable", ingest["webhooks_per_s"], "/s")
         report.compare("webhooks / raw inserts", round(ingest["webhooks_per_s"] / ingest["raw_per_s"], 2), "", least=0.6)
+        report.compare("raw message and queue row, one transaction each", ingest["raw_message_and_queue_per_s"], "/s")
+        both = round(ingest["webhooks_per_s"] / ingest["raw_message_and_queue_per_s"], 2)
+        report.compare("webhooks / raw message and queue row", both, "")
         report.compare("SQL round trips per webhook", ingest["statements_per_webhook"], "", most=1)
         engine = create_engine(Settings(**{name.lower(): value for name, value in environment.items()}))
         claims = await _claims(postgres, database, engine)
@@ -75,57 +78,82 @@ def _environment(database: Database, redis: Redis) -> dict[str, str]:
 
 async def _webhooks(database: Database, environment: dict[str, str]) -> dict[str, Any]:
     bodies = [text_webhook((f"wamid.bench{number}", f"hola {number}"), sender=phone(number % 500)) for number in range(_WEBHOOKS)]
-    raw = [await _raw_inserts(database, bodies)]
+    warm = [text_webhook((f"wamid.warm{number}", "hola"), sender=phone(number % 500)) for number in range(500)]
+    requests, warming = ([rendered("/webhooks/cloud", body, signed(body)) for body in some] for some in (bodies, warm))
+    _prepare_raw(database)
+    raw = [await _raw_inserts(database, bodies, insert) for insert in (_insert, _insert_both)]
     app = RuntimeProcess("app", environment).start()
     try:
         await asyncio.to_thread(app.wait_ready)
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=_IN_FLIGHT)) as session:
-
-            async def post(body: bytes) -> None:
-                async with session.post(f"{app.url}/webhooks/cloud", data=body, headers=signed(body)) as response:
-                    if response.status != 200:
-                        raise RuntimeError(f"a webhook was answered with {response.status}")
-
-            warm = [text_webhook((f"wamid.warm{number}", "hola"), sender=phone(number % 500)) for number in range(500)]
-            await _timed(post, warm)
-            assert app.process is not None
-            before, statements = usage(app.process.pid), _statements(database)
-            seconds = await _timed(post, bodies)
-            after, done = usage(app.process.pid), _statements(database)
+        await _on_uvloop(lambda: flood(app.port, warming, _CLIENTS))
+        assert app.process is not None
+        before, statements = usage(app.process.pid), _statements(database)
+        seconds = await _on_uvloop(lambda: flood(app.port, requests, _CLIENTS))
+        after, done = usage(app.process.pid), _statements(database)
         stored = int(database.sql("SELECT count(*) FROM messages WHERE origin = 'contact'")[0])
         if stored != _WEBHOOKS + len(warm):
             raise RuntimeError(f"{stored} messages are stored, not {_WEBHOOKS + len(warm)}")
     finally:
         app.close()
-    raw.append(await _raw_inserts(database, bodies))
+    again = [await _raw_inserts(database, bodies, insert) for insert in (_insert, _insert_both)]
+    single, both = (round(statistics.mean(rates)) for rates in zip(raw, again, strict=True))
     return {
         "webhooks": _WEBHOOKS,
-        "in_flight": _IN_FLIGHT,
-        "raw_per_s": round(statistics.mean(raw)),
+        "clients": _CLIENTS,
+        "raw_per_s": single,
+        "raw_message_and_queue_per_s": both,
         "webhooks_per_s": round(_WEBHOOKS / seconds),
         "app_cpu_ms_per_webhook": round(1000 * (after.cpu - before.cpu) / _WEBHOOKS, 3),
-        "statements_per_webhook": round((done - statements) / _WEBHOOKS, 1),
+        "statements_per_webhook": round((done - statements) / _WEBHOOKS, 2),
     }
 
 
-async def _timed(work: Callable[[bytes], Awaitable[None]], bodies: list[bytes]) -> float:
-    started = time.monotonic()
-    await in_flight([(lambda b=body: work(b)) for body in bodies], _IN_FLIGHT)  # type: ignore[misc]
-    return time.monotonic() - started
+async def _on_uvloop(work: Callable[[], Coroutine[Any, Any, float]]) -> float:
+    """Run a client in the event loop that the app runs in too, so that neither has the better one."""
+    return await asyncio.to_thread(lambda: uvloop.run(work()))
 
 
-async def _raw_inserts(database: Database, bodies: list[bytes]) -> float:
-    """Insert each body as one row in a transaction of its own; return rows a second."""
-    database.sql("CREATE TABLE IF NOT EXISTS raw_inserts (id bigserial PRIMARY KEY, at timestamptz DEFAULT now(), body jsonb)")
-    database.sql("GRANT ALL ON raw_inserts TO PUBLIC; GRANT ALL ON SEQUENCE raw_inserts_id_seq TO PUBLIC")
-    pool = await asyncpg.create_pool(database.url(), min_size=_CONNECTIONS, max_size=_CONNECTIONS)
+def _prepare_raw(database: Database) -> None:
+    database.sql(
+        """
+        CREATE TABLE raw_messages (id bigserial PRIMARY KEY, at timestamptz DEFAULT now(), body jsonb);
+        CREATE TABLE raw_queue (message_id bigint PRIMARY KEY);
+        GRANT ALL ON raw_messages, raw_queue TO PUBLIC;
+        GRANT ALL ON SEQUENCE raw_messages_id_seq TO PUBLIC
+        """
+    )
 
-    async def insert(body: bytes) -> None:
-        await pool.execute("INSERT INTO raw_inserts (body) VALUES ($1)", body.decode())
 
-    seconds = await _timed(insert, bodies)
-    await pool.close()
-    return len(bodies) / seconds
+async def _insert(conn: "asyncpg.Connection[Any]", body: str) -> None:
+    """Insert the body as one row: one statement, one round trip."""
+    await conn.execute("INSERT INTO raw_messages (body) VALUES ($1)", body)
+
+
+async def _insert_both(conn: "asyncpg.Connection[Any]", body: str) -> None:
+    """Insert the body and a row that says it waits, as a program without a stored function would."""
+    async with conn.transaction():
+        number = await conn.fetchval("INSERT INTO raw_messages (body) VALUES ($1) RETURNING id", body)
+        await conn.execute("INSERT INTO raw_queue (message_id) VALUES ($1)", number)
+
+
+async def _raw_inserts(database: Database, bodies: list[bytes], insert: Callable[[Any, str], Awaitable[None]]) -> float:
+    """Insert each body in a transaction of its own, on as many connections as there are clients of the app; return bodies a second."""
+
+    async def run() -> float:
+        queue = iter([body.decode() for body in bodies])
+        conns = [await asyncpg.connect(database.url()) for _ in range(_CLIENTS)]
+
+        async def work(conn: "asyncpg.Connection[Any]") -> None:
+            for body in queue:
+                await insert(conn, body)
+
+        started = time.monotonic()
+        await asyncio.gather(*(work(conn) for conn in conns))
+        seconds = time.monotonic() - started
+        await asyncio.gather(*(conn.close() for conn in conns))
+        return seconds
+
+    return len(bodies) / await _on_uvloop(run)
 
 
 def _statements(database: Database) -> int:

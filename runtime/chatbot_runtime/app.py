@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -64,6 +65,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> int:
         return EXIT_FAILED
     metrics.BUILD_INFO.labels(settings.release_version, str(CODE_VERSION), Role.APP.value).set(1)
     server = _Server(_config(asgi, settings))
+    gc.freeze()  # what was made so far stays until the end: the collector need not walk through it under load
     log.info("listening", port=settings.port, metrics_port=settings.metrics_port)
     parts = [
         asyncio.create_task(part)
