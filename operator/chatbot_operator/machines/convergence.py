@@ -9,14 +9,15 @@ same fingerprint                    | nothing
 pod template as before, or drifted  | applied at once: that repairs and restarts nothing that was not restarted already
 template changed by a person        | applied once the stages it needs are ready
 template changed by a newer operator| pending, until the instance holds a slot; then one stage after the other
-a Job                               | never changed; taken away only while it can't begin and another is wanted
+a Job                               | never changed; taken away while it can't begin and another is wanted, or when newer ones have ended
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from chatbot_operator.constants import ANNOTATION_INPUTS_HASH, LABEL_COMPONENT
+from chatbot_operator.machines.jobs import find_surplus
 from chatbot_operator.machines.world import World
 from chatbot_operator.model.effect import Apply, Delete
 from chatbot_operator.model.fingerprint import fingerprint, template_fingerprint
@@ -28,7 +29,7 @@ from chatbot_operator.model.verdict import OK, Verdict, stop, wait
 _PRUNED: Final = frozenset(
     {"Deployment", "StatefulSet", "Service", "ServiceAccount", "PodDisruptionBudget", "HorizontalPodAutoscaler", "NetworkPolicy"}
 )
-"""Claims and Secrets are kept; pods belong to their controllers; ended Jobs are history that Kubernetes removes after a day."""
+"""Claims and Secrets are kept; pods belong to their controllers; of ended Jobs the last ones are history."""
 
 
 @dataclass(slots=True)
@@ -154,11 +155,18 @@ def _contested(key: ObjectKey, contest: Contest) -> Verdict:
 def _unwanted(world: World, plan: Plan) -> list[ChildState]:
     """Return what is ours, no longer wanted and not held. The owner proves that we made it: `kubectl expose` copies all labels."""
     wanted = {key_of(manifest) for stage in plan.stages for manifest in stage.manifests}
-    return [
-        child
-        for key, child in sorted(world.snapshot.children.items())
-        if key not in wanted and child.owner_uid == world.uid and _is_pruned(world, plan, child)
-    ]
+    ours = [child for key, child in sorted(world.snapshot.children.items()) if key not in wanted and child.owner_uid == world.uid]
+    surplus = _surplus(world, ours)
+    return [child for child in ours if child.key in surplus or _is_pruned(world, plan, child)]
+
+
+def _surplus(world: World, ours: Sequence[ChildState]) -> frozenset[ObjectKey]:
+    """Return the ended Jobs that are too many, of components whose last result is in the status that was read: nothing is unread then."""
+    recorded = (job.name for job in world.snapshot.status.jobs if job.outcome)
+    found = (
+        find_surplus(child for child in ours if child.key.kind == "Job" and child.labels.get(LABEL_COMPONENT) == name) for name in recorded
+    )
+    return frozenset().union(*found)
 
 
 def _is_pruned(world: World, plan: Plan, child: ChildState) -> bool:

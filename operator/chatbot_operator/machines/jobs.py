@@ -9,6 +9,7 @@ empty             no readable result        -> Failed/ResultUnreadable, again so
 Failed            any                       -> at its time, or by request: the next attempt
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -16,12 +17,14 @@ from typing import Any, Final
 from chatbot_operator.api.v1alpha1.instance_status import JobStatus
 from chatbot_operator.gates.readiness import judge_pods
 from chatbot_operator.machines.backoff import decide_delay, format_time, parse_time
-from chatbot_operator.model.objects import ChildState
+from chatbot_operator.model.objects import ChildState, ObjectKey
 from chatbot_operator.model.verdict import OK, Verdict, stop, wait
 
 _AGAIN: Final = frozenset({"ResultUnreadable", "DatabaseUnreachable", "LockTimeout", "BootstrapFailed"})
 """Failures that may pass by themselves. All others, also those that this version does not know, wait for a person."""
 _MAX_MESSAGE: Final = 512
+_HISTORY: Final = 3
+"""Ended Jobs of a component that stay for people to read, until Kubernetes removes them too (`ttlSecondsAfterFinished`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,16 @@ def fail(state: JobStatus, reason: str, message: str, now: datetime, uid: str) -
             "next_time": format_time(now + after) if after else None,
         }
     )
+
+
+def find_surplus(jobs: Iterable[ChildState]) -> frozenset[ObjectKey]:
+    """Return which ended Jobs are too many, the oldest first to go: a database that is away for a day fails hundreds of attempts.
+
+    Args:
+        jobs: Those of one component whose results are all recorded.
+    """
+    ended = sorted((job for job in jobs if job.health.terminal and not job.deleting), key=lambda job: job.details.get("startTime", ""))
+    return frozenset(job.key for job in ended[:-_HISTORY])
 
 
 def _decide_seen(case: JobCase, state: JobStatus, child: ChildState) -> JobDecision:

@@ -1,10 +1,14 @@
 """Pure. What is removed because it is no longer wanted, what is never removed, and what the status says until it is gone."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 
+from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus
+from chatbot_operator.engine.decide import decide
 from chatbot_operator.model.effect import Delete
+from chatbot_operator.model.objects import Health, ObjectKey
 from tests.support.simcluster import Cluster, Thing, minimal
 
 
@@ -54,3 +58,33 @@ def test_an_unwanted_object_that_a_finalizer_holds_is_told_and_deleted_once(clus
     cluster.settle()
     assert cluster.condition("Ready") == ("True", "AllReady")
     assert cluster.key("PersistentVolumeClaim", "demo-web-one") in cluster.things
+
+
+FAILED = Health(ready=False, reason="DatabaseUnreachable", terminal=True)
+RUNNING = Health(ready=False, reason="Running")
+
+
+def decide_with_jobs(cluster: Cluster, healths: dict[str, Health]) -> tuple[ChatbotInstanceStatus, list[str]]:
+    """Return the status, and which Jobs are deleted, given further migration Jobs by the minute of their start."""
+    snapshot = cluster.snapshot()
+    migration = next(child for key, child in snapshot.children.items() if key.name.startswith("demo-migrate-") and key.kind == "Job")
+    children = dict(snapshot.children)
+    for minute, health in healths.items():
+        key = ObjectKey("Job", "chat", minute)
+        details = {"startTime": f"2027-01-02T00:{minute}:00Z"}
+        children[key] = replace(migration, key=key, uid=minute, health=health, details=details)
+    decision = decide(replace(snapshot, children=children))
+    return decision.status, [effect.key.name for effect in decision.effects if isinstance(effect, Delete)]
+
+
+def test_the_last_three_ended_jobs_stay(cluster: Cluster) -> None:
+    first = next(key.name for key in cluster.things if key.name.startswith("demo-migrate-") and key.kind == "Job")
+    assert decide_with_jobs(cluster, {"04": FAILED, "02": FAILED}) == (cluster.status, [])
+    expected = (cluster.status, ["01", first])
+    assert decide_with_jobs(cluster, {"04": FAILED, "02": FAILED, "03": FAILED, "01": FAILED}) == expected, "history is no matter of Ready"
+    assert decide_with_jobs(cluster, {"02": FAILED, "03": FAILED, "01": RUNNING})[1] == [], "only ended ones count"
+
+
+def test_ended_jobs_stay_while_a_result_may_be_unrecorded(cluster: Cluster) -> None:
+    cluster.status = cluster.status.model_copy(update={"jobs": [job for job in cluster.status.jobs if job.name != "migrate"]})
+    assert decide_with_jobs(cluster, {"01": FAILED, "02": FAILED, "03": FAILED, "04": FAILED})[1] == []
