@@ -162,6 +162,7 @@ class Cluster:
                 found = {
                     "phase": "Bound" if thing.health and thing.health.ready else "Pending",
                     "requested": spec["resources"]["requests"]["storage"],
+                    "storageClass": spec.get("storageClassName", ""),
                     "systemIdentifier": thing.annotations.get(ANNOTATION_SYSTEM_IDENTIFIER, ""),
                 }
             case "Secret":
@@ -225,6 +226,8 @@ class Cluster:
         if not effect.uid:
             return None
         assert effect.uid == live.uid
+        if key.kind == "PersistentVolumeClaim" and body["spec"].get("storageClassName") != live.body["spec"].get("storageClassName"):
+            return EffectFailure(key, "ImmutableFieldChanged", "the class of a claim is immutable", stuck=True)
         if template_fingerprint(body) != template_fingerprint(live.body) and live.body["spec"].get("replicas", 1) != 0:
             self.restarts += 1
         if "replicas" not in body.get("spec", {}) and "replicas" in live.body.get("spec", {}):

@@ -9,16 +9,24 @@ from chatbot_operator.model.targets import Targets
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim that exists: what it requests, its StorageClass, and the database that it is marked with (empty texts for none)."""
+
+    size: str = ""
+    storage_class: str = ""
+    identifier: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """Facts about live objects that a manifest must respect.
 
-    `claim_sizes` maps a claim to what it already requests, because a claim can't shrink. `app_replicas` is the live number of the app's
-    Deployment (None when it does not exist), `app_replicas_foreign` whether another manager, the autoscaler, owns that number.
-    `claim_identifiers` maps a claim to the database that it is marked with: the mark of a kept volume outlives every doubt about it.
+    `claims` are by name: a claim neither shrinks nor changes its class, and the mark of a kept volume outlives every doubt about it.
+    `app_replicas` is the live number of the app's Deployment (None when it does not exist), `app_replicas_foreign` whether another
+    manager, the autoscaler, owns that number.
     """
 
-    claim_sizes: Mapping[str, str] = field(default_factory=dict)
-    claim_identifiers: Mapping[str, str] = field(default_factory=dict)
+    claims: Mapping[str, Claim] = field(default_factory=dict)
     app_replicas: int | None = None
     app_replicas_foreign: bool = False
 

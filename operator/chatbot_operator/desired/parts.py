@@ -3,20 +3,25 @@
 from typing import Final
 
 from chatbot_operator.desired import names
-from chatbot_operator.desired.inputs import Inputs
+from chatbot_operator.desired.inputs import Claim, Inputs
 from chatbot_operator.desired.metadata import Object, child, selector
 from chatbot_operator.desired.pods import Pod, secrets_hash
+from chatbot_operator.desired.quantity import canonical, larger
 
 JOB_HISTORY_SECONDS: Final = 86400
 """How long an ended Job stays for people to read; its result is in the status by then."""
 
 
-def claim_spec(size: str, storage_class: str | None) -> Object:
-    """Return the spec of a claim of one pod."""
-    spec: Object = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}
-    if storage_class:
-        spec["storageClassName"] = storage_class
-    return spec
+def claim_spec(inputs: Inputs, name: str, size: str, storage_class: str | None) -> Object:
+    """Return the spec of a claim of one pod.
+
+    A claim that exists, for example one that an earlier instance left, keeps its class and never shrinks: Kubernetes refuses both. Its
+    class is always rendered, because a field that an earlier instance applied would otherwise be taken out, which is refused too.
+    """
+    live = inputs.observed.claims.get(name, Claim())
+    spec: Object = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": larger(canonical(size), live.size)}}}
+    chosen = live.storage_class or storage_class
+    return {**spec, "storageClassName": chosen} if chosen else spec
 
 
 def job_spec(seconds: int, template: Object) -> Object:

@@ -4,11 +4,10 @@ from typing import Final
 
 from chatbot_operator.constants import ANNOTATION_SYSTEM_IDENTIFIER, POSTGRES_PORT
 from chatbot_operator.desired import names
-from chatbot_operator.desired.inputs import Inputs
+from chatbot_operator.desired.inputs import Claim, Inputs
 from chatbot_operator.desired.metadata import Object, child, kept, selector, workload
 from chatbot_operator.desired.parts import claim_spec, job_spec, service, shared_decisions
 from chatbot_operator.desired.pods import POSTGRES_UID, Defaults, Pod, claim_volume, empty_dir, exec_probe, render_template
-from chatbot_operator.desired.quantity import canonical, larger
 from chatbot_operator.desired.references import uses_of
 from chatbot_operator.model.targets import JobTarget
 
@@ -20,13 +19,13 @@ _BOOTSTRAP_SECONDS: Final = 600
 
 
 def render_claim(inputs: Inputs) -> Object:
-    """Return the claim of the data. It only grows: it asks for what it already has if the spec asks for less (a re-adopted volume)."""
+    """Return the claim of the data."""
     storage = inputs.spec.database.storage
     name = names.claim_name(inputs.name, inputs.volume_generation)
-    size = larger(canonical(storage.size), inputs.observed.claim_sizes.get(name, ""))
-    identifier = inputs.system_identifier or inputs.observed.claim_identifiers.get(name, "")
+    identifier = inputs.system_identifier or inputs.observed.claims.get(name, Claim()).identifier
     identity = {ANNOTATION_SYSTEM_IDENTIFIER: identifier} if identifier else {}
-    return kept(inputs, "PersistentVolumeClaim", name, names.POSTGRES, claim_spec(size, storage.storage_class_name), **identity)
+    spec = claim_spec(inputs, name, storage.size, storage.storage_class_name)
+    return kept(inputs, "PersistentVolumeClaim", name, names.POSTGRES, spec, **identity)
 
 
 def render_bootstrap(inputs: Inputs, job: JobTarget) -> Object:

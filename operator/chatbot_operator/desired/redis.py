@@ -9,7 +9,7 @@ from chatbot_operator.desired.inputs import Inputs
 from chatbot_operator.desired.metadata import Object, kept, selector, workload
 from chatbot_operator.desired.parts import claim_spec, service, shared_decisions
 from chatbot_operator.desired.pods import REDIS_UID, Defaults, Pod, claim_volume, empty_dir, exec_probe, render_template
-from chatbot_operator.desired.quantity import canonical, larger, mebibytes, to_bytes
+from chatbot_operator.desired.quantity import mebibytes, to_bytes
 from chatbot_operator.desired.references import uses_of
 
 _PING: Final = ("redis-ping",)
@@ -22,8 +22,8 @@ def render_claim(inputs: Inputs) -> Object | None:
     if cache.durability is Durability.EPHEMERAL:
         return None
     name = names.redis_claim_name(inputs.name)
-    size = larger(canonical(cache.storage.size), inputs.observed.claim_sizes.get(name, ""))
-    return kept(inputs, "PersistentVolumeClaim", name, names.REDIS, claim_spec(size, cache.storage.storage_class_name))
+    spec = claim_spec(inputs, name, cache.storage.size, cache.storage.storage_class_name)
+    return kept(inputs, "PersistentVolumeClaim", name, names.REDIS, spec)
 
 
 def render_server(inputs: Inputs) -> Object:

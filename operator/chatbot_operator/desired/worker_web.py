@@ -9,7 +9,6 @@ from chatbot_operator.desired.inputs import Inputs
 from chatbot_operator.desired.metadata import Object, kept, selector, workload
 from chatbot_operator.desired.parts import claim_spec, shared_decisions
 from chatbot_operator.desired.pods import RUNTIME_UID, Defaults, Pod, claim_volume, empty_dir, render_template
-from chatbot_operator.desired.quantity import canonical, larger
 from chatbot_operator.desired.references import uses_of
 from chatbot_operator.desired.runtime import drain, environment, probes
 from chatbot_operator.model.targets import ReleaseTarget
@@ -21,8 +20,7 @@ _PROFILE: Final = "/var/lib/chatbot/profile"
 def render_claim(inputs: Inputs, number: WebNumber) -> Object:
     """Return the claim of the browser profile, which holds the session: losing it means that a person must pair the number again."""
     name = names.web_name(inputs.name, number.name)
-    size = larger(canonical(number.session_storage), inputs.observed.claim_sizes.get(name, ""))
-    spec = claim_spec(size, inputs.spec.worker_web.storage_class_name)
+    spec = claim_spec(inputs, name, number.session_storage, inputs.spec.worker_web.storage_class_name)
     return kept(inputs, "PersistentVolumeClaim", name, names.WORKER_WEB, spec, number=number.name)
 
 

@@ -4,7 +4,7 @@ from chatbot_operator.api.v1alpha1.instance import Lifecycle
 from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus, RetryStatus
 from chatbot_operator.constants import ANNOTATION_APPLY_UPDATE, ANNOTATION_RECONCILE_AT
 from chatbot_operator.desired import names
-from chatbot_operator.desired.inputs import Inputs, Observed
+from chatbot_operator.desired.inputs import Claim, Inputs, Observed
 from chatbot_operator.desired.plan import render_plan
 from chatbot_operator.machines.backoff import parse_time
 from chatbot_operator.machines.conditions import Conditions
@@ -48,11 +48,13 @@ def decide(snapshot: Snapshot) -> Decision:
 def _inputs(world: World, steady: Steady) -> Inputs:
     """Return what rendering may know."""
     snapshot, app = world.snapshot, world.workload(names.APP)
-    claims = [child for key, child in snapshot.children.items() if key.kind == "PersistentVolumeClaim"]
+    claims = {key.name: child.details for key, child in snapshot.children.items() if key.kind == "PersistentVolumeClaim"}
     replicas = app.details.get("replicas", "") if app else ""
     observed = Observed(
-        claim_sizes={claim.key.name: claim.details.get("requested", "") for claim in claims},
-        claim_identifiers={claim.key.name: claim.details.get("systemIdentifier", "") for claim in claims},
+        claims={
+            name: Claim(details.get("requested", ""), details.get("storageClass", ""), details.get("systemIdentifier", ""))
+            for name, details in claims.items()
+        },
         app_replicas=int(replicas) if replicas.isdigit() else None,
         app_replicas_foreign=bool(app and app.details.get("replicasManagers")),
     )

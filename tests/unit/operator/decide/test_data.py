@@ -2,6 +2,7 @@
 
 import pytest
 
+from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec
 from chatbot_operator.model.effect import Apply
 from tests.support.simcluster import Cluster, minimal
 
@@ -115,6 +116,26 @@ def test_the_mark_of_a_kept_volume_outlives_its_adoption(cluster: Cluster) -> No
     assert cluster.thing("PersistentVolumeClaim", CLAIM).annotations["chatbotops.io/system-identifier"] == identifier
     assert cluster.condition("Stalled") == ("True", "DataLossSuspected")
     assert cluster.disks == {}, "an empty volume was initialised in place of the lost database"
+
+
+@pytest.mark.parametrize(("before", "after"), [("fast", None), ("fast", "slow"), (None, "slow")])
+def test_a_kept_volume_keeps_its_class_whatever_the_new_instance_asks_for(before: str | None, after: str | None) -> None:
+    def spec(storage_class: str | None) -> ChatbotInstanceSpec:
+        chosen = {"storageClassName": storage_class}
+        cache = {"durability": "Persistent", "storage": chosen}
+        return minimal(database={"storage": chosen}, cache=cache, workerWeb={"numbers": [{"name": "one"}], **chosen})
+
+    cluster = Cluster(spec(before))
+    cluster.settle()
+    claims = {key: thing for key, thing in cluster.things.items() if key.kind == "PersistentVolumeClaim"}
+    for claim in claims.values():
+        claim.body["spec"].setdefault("storageClassName", "default")
+    cluster.deleting = True
+    cluster.settle()
+    cluster.recreate("uid-2", spec(after))
+    cluster.settle()
+    assert cluster.condition("Ready") == ("True", "AllReady")
+    assert {thing.body["spec"]["storageClassName"] for thing in claims.values()} == {before or "default"}
 
 
 def test_a_new_instance_beside_a_kept_secret_without_its_volume_starts_nothing_empty(cluster: Cluster) -> None:
