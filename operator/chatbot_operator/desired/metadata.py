@@ -13,10 +13,11 @@ from chatbot_operator.constants import (
     LABEL_COMPONENT,
     LABEL_INSTANCE,
     LABEL_INSTANCE_UID,
+    LABEL_MANIFEST_HASH,
     LABEL_NUMBER,
 )
 from chatbot_operator.desired.inputs import Inputs
-from chatbot_operator.model.fingerprint import template_fingerprint
+from chatbot_operator.model.fingerprint import fingerprint, template_fingerprint
 
 Object = dict[str, Any]
 
@@ -94,6 +95,15 @@ def workload(inputs: Inputs, kind: str, name: str, component: str, spec: Object,
         ANNOTATION_TEMPLATE_HASH: template_fingerprint(made),
     }
     return made
+
+
+def once(made: Object) -> Object:
+    """Return a child that is never changed, marked with what it was made from.
+
+    What lives tells whether something else is wanted now only by this mark: a mutating webhook may have changed all the rest.
+    """
+    metadata = made["metadata"]
+    return {**made, "metadata": {**metadata, "labels": {**metadata["labels"], LABEL_MANIFEST_HASH: fingerprint(made)}}}
 
 
 def digest(value: Any, size: int = 8) -> str:

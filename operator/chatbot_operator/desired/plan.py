@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from chatbot_operator.api.v1alpha1.instance import Mode
 from chatbot_operator.desired import app, migrate, names, network, postgres, redis, scheduler, worker_web
 from chatbot_operator.desired.inputs import Inputs
-from chatbot_operator.desired.metadata import Object, child
+from chatbot_operator.desired.metadata import Object, child, once
 from chatbot_operator.desired.references import generated_secrets
 from chatbot_operator.model.objects import key_of
 from chatbot_operator.model.plan import Plan, Stage
@@ -25,7 +25,7 @@ def render_plan(inputs: Inputs) -> Plan:
         stages.append(_redis(inputs))
     stores = _stores(inputs)
     if targets.migrate is not None and targets.migrate.release is not None:
-        job = migrate.render_job(inputs, targets.migrate, targets.migrate.release)
+        job = once(migrate.render_job(inputs, targets.migrate, targets.migrate.release))
         # The cache plays no part in a migration.
         stages.append(_stage(names.MIGRATE, [job], needs=tuple(name for name in stores if name == names.POSTGRES), once=[job]))
     if targets.app.release is not None and not targets.app.hold:
@@ -78,7 +78,7 @@ def _postgres(inputs: Inputs) -> list[Stage]:
         claim = postgres.render_claim(inputs)
         stages.append(_stage(names.POSTGRES_VOLUME, [claim]))
     if targets.bootstrap is not None:
-        job = postgres.render_bootstrap(inputs, targets.bootstrap)
+        job = once(postgres.render_bootstrap(inputs, targets.bootstrap))
         stages.append(_stage(names.BOOTSTRAP, [job], once=[job]))
     if not targets.postgres.hold:
         server = postgres.render_server(inputs)

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from chatbot_operator.constants import ANNOTATION_INPUTS_HASH, LABEL_COMPONENT
+from chatbot_operator.constants import ANNOTATION_INPUTS_HASH, LABEL_COMPONENT, LABEL_MANIFEST_HASH
 from chatbot_operator.machines.jobs import find_surplus
 from chatbot_operator.machines.world import World
 from chatbot_operator.model.effect import Apply, Delete
@@ -109,8 +109,10 @@ def _converge(course: _Course, key: ObjectKey, manifest: Manifest, wanted: str) 
     if child.fingerprint == wanted:
         return OK, None
     if key in course.stage.once:
-        # A Job can't be changed. One that can't begin, for example for want of a pull Secret that was added since, is made again.
-        return (applying, Delete(key, child.uid)) if course.world.is_blocked(child) else (OK, None)
+        # A Job can't be changed. One that can't begin, for example for want of a pull Secret that was added since, is made again, but only
+        # if it was made from another manifest: were it made from this one and changed by a webhook, that would go on for ever.
+        other = child.labels.get(LABEL_MANIFEST_HASH) != manifest["metadata"]["labels"][LABEL_MANIFEST_HASH]
+        return (applying, Delete(key, child.uid)) if other and course.world.is_blocked(child) else (OK, None)
     contest = course.world.snapshot.contested.get(key)
     if contest is not None and contest.fingerprint == wanted:
         return _contested(key, contest), None

@@ -88,3 +88,22 @@ def test_the_last_three_ended_jobs_stay(cluster: Cluster) -> None:
 def test_ended_jobs_stay_while_a_result_may_be_unrecorded(cluster: Cluster) -> None:
     cluster.status = cluster.status.model_copy(update={"jobs": [job for job in cluster.status.jobs if job.name != "migrate"]})
     assert decide_with_jobs(cluster, {"01": FAILED, "02": FAILED, "03": FAILED, "04": FAILED})[1] == []
+
+
+def test_a_job_that_cannot_begin_is_made_again_for_another_manifest_but_not_for_what_a_webhook_did_to_it(cluster: Cluster) -> None:
+    before = set(cluster.things)
+    cluster.edit(release={"version": "2.0.0", "image": "chatbot@sha256:" + "b" * 64})
+    cluster.run_pass()
+    (key,) = set(cluster.things) - before
+    job = cluster.things[key]
+    job.body["spec"]["template"]["spec"]["containers"][0]["image"] = "mirror/chatbot"
+    labels = {"chatbotops.io/instance": "demo", "chatbotops.io/component": "migrate"}
+    body = {"metadata": {"labels": labels, "ownerReferences": [{"uid": job.uid}]}}
+    cluster.things[cluster.key("Pod", "p")] = Thing(body, "p", health=Health(ready=False, reason="ImagePullBackOff"))
+    cluster.run_pass()
+    assert cluster.things[key] is job
+    assert cluster.condition("ReleaseCurrent") == ("False", "ImagePullBackOff")
+    cluster.secrets["registry"] = {}
+    cluster.edit(imagePullSecrets=[{"name": "registry"}])
+    cluster.run_pass()
+    assert key not in cluster.things
