@@ -23,6 +23,7 @@ from chatbot_operator.handlers.shell import Shell
 from chatbot_operator.kube.client import KubeClient
 from chatbot_operator.kube.credentials import Credentials
 from chatbot_operator.kube.events import EventRecorder
+from chatbot_operator.kube.kinds import CHILD_KINDS
 from chatbot_operator.kube.lease import LeaderElector
 from chatbot_operator.kube.namespaces import NamespaceReader
 from chatbot_operator.kube.reflector import Reflectors
@@ -45,9 +46,15 @@ class Context:
     relist: Relist
     shell: Shell
 
-    def wake_all(self) -> None:
-        """Queue every instance: after this process became the leader, whoever led before may have left work behind."""
+    def wake_all(self, namespace: str = "") -> None:
+        """Queue every instance, or those of a namespace.
+
+        After this process became the leader, whoever led before may have left work behind; after a watch began to fail or recovered,
+        nothing else tells the instances.
+        """
         for key in self.store:
+            if namespace not in ("", key.namespace):
+                continue
             found = self.store.get(key)
             self.queue.forget(key)
             self.queue.add(key, Priority.LOW if found is not None and found.settled else Priority.HIGH)
@@ -86,19 +93,20 @@ async def build(config: Config, clock: Clock, metrics: Metrics, health: ProcessH
 
     workers = Workers(
         queue,
-        Passes(store, observer, decide, executor, client, clock, metrics),
+        Passes(store, observer, decide, executor, client, clock, metrics, reflectors.blind),
         elector.is_leader,
         clock,
         metrics,
         count=config.max_concurrent_passes,
         resync_seconds=config.resync_seconds,
-        can_see=lambda key: reflectors.synced(key.namespace),
+        can_see=lambda key: reflectors.synced(key.namespace) or bool(reflectors.blind(key.namespace)),
         after_pass=after_pass,
     )
     shell = Shell(Inbox(store, queue, relist.watch_told), credentials, config.namespaces, take_signals)
     health.watches_heard_at = lambda: max(reflectors.last_activity(), elector.last_seen)
     health.watch_missed_at = lambda: relist.missed_at
     metrics.observe_watch(health.watch_age)
+    metrics.observe_kinds(reflectors.stale_seconds, (kind.kind for kind in CHILD_KINDS))
     metrics.instances.set_function(lambda: len(store))
     metrics.is_leader.set_function(lambda: float(elector.is_leader()))
     metrics.build_info.labels(config.version).set(1)

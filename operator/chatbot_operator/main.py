@@ -23,6 +23,7 @@ EXIT_STOPPED: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_MISCONFIGURED: Final = 2
 LEADER_POLL_SECONDS: Final = 0.2
+SIGHT_POLL_SECONDS: Final = 1.0
 CANCEL_SECONDS: Final = 5.0
 
 _log = structlog.get_logger(__name__)
@@ -80,6 +81,7 @@ class Process:
         _log.info("operator.ready", instances=len(context.store), children=context.reflectors.size())
         self._spawn("workers", context.workers.run())
         self._spawn("leadership", self._follow_leadership(context))
+        self._spawn("sight", self._follow_sight(context))
         await context.elector.acquire()
         await context.elector.run()
 
@@ -94,6 +96,18 @@ class Process:
                     context.wake_all()
                 was = leads
             await asyncio.sleep(LEADER_POLL_SECONDS)
+
+    async def _follow_sight(self, context: Context) -> None:
+        """Wake the instances of a namespace whenever a watch of it begins to fail, or recovers."""
+        was: dict[str, tuple[str, ...]] = dict.fromkeys(context.reflectors.namespaces, ())
+        while True:
+            for namespace in context.reflectors.namespaces:
+                blind = context.reflectors.blind(namespace)
+                if blind != was[namespace]:
+                    _log.warning("watch.sight_changed", namespace=namespace, blind=blind)
+                    context.wake_all(namespace)
+                    was[namespace] = blind
+            await asyncio.sleep(SIGHT_POLL_SECONDS)
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))

@@ -1,6 +1,7 @@
 """Metrics of the operator: workqueue's standard names, so that known dashboards fit, plus `chatbot_operator_*`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.platform_collector import PlatformCollector
@@ -58,6 +59,12 @@ class Metrics:
         self.watch_activity = Gauge(
             "chatbot_operator_watch_last_activity_seconds", "Seconds since a watch last delivered anything.", registry=registry
         )
+        self.watch_stale = Gauge(
+            "chatbot_operator_watch_stale_seconds",
+            "Greatest age of what is known of a kind: about a minute at most while its watches work.",
+            ("kind",),
+            registry=registry,
+        )
         self.terminating_releases = Counter(
             "chatbot_operator_terminating_namespace_releases_total",
             "Finalizers released without clean-up because the namespace was terminating.",
@@ -68,6 +75,11 @@ class Metrics:
     def observe_watch(self, age: Callable[[], float]) -> None:
         """Let a scrape ask how many seconds ago a watch last delivered anything."""
         self.watch_activity.set_function(age)
+
+    def observe_kinds(self, age: Callable[[str], float], kinds: Iterable[str]) -> None:
+        """Let a scrape ask how old what is known of each kind is, in seconds."""
+        for kind in kinds:
+            self.watch_stale.labels(kind).set_function(partial(age, kind))
 
     def count_request(self, verb: str, code: int) -> None:
         """Count one API request; `code` 0 means that no answer came."""

@@ -19,6 +19,9 @@ from chatbot_operator.model.snapshot import EffectFailure, Snapshot
 DECISIONS: Final = 3
 """Decisions in one pass: one, and two more when the instance changed under it."""
 
+BLIND_SECONDS: Final = 30.0
+"""After how long an instance is looked at again while a watch fails; its recovery wakes it sooner."""
+
 
 class Result(StrEnum):
     """How a pass ended; label of `chatbot_operator_passes_total`."""
@@ -31,6 +34,8 @@ class Result(StrEnum):
     """An effect was refused; the next pass puts it into the status."""
     STALE = "stale"
     """The world had moved on: look again soon."""
+    BLIND = "blind"
+    """A watch fails, so nothing was decided."""
     GONE = "gone"
     """The instance does not exist (any more)."""
 
@@ -63,7 +68,9 @@ class Passes:
         client: Client,
         clock: Clock,
         metrics: Metrics,
+        blind: Callable[[str], tuple[str, ...]] = lambda _: (),
     ) -> None:
+        """Prepare. `blind` returns the kinds of a namespace of which nothing is known any more."""
         self._store = store
         self._observer = observer
         self._decide = decide
@@ -71,6 +78,7 @@ class Passes:
         self._client = client
         self._clock = clock
         self._metrics = metrics
+        self._blind = blind
         self._failures: dict[InstanceKey, tuple[str, tuple[EffectFailure, ...]]] = {}
         """With the uid of the instance that they happened to: a successor of the same name has none of them."""
 
@@ -85,17 +93,26 @@ class Passes:
             instance = self._store.get(key)
             if instance is None:
                 return self._gone(key)
-            snapshot = await self._observer.observe(key, instance, self._failures_of(key, instance.uid))
-            decision = self._decide(snapshot)
+            blind = self._blind(key.namespace)
             try:
-                written = await self._write(key, instance, status_patch(instance.read()["status"], decision.status))
+                return await (self._tell_blind(key, instance, blind) if blind else self._decide_and_act(key, instance))
             except Conflict:
                 await self._refresh(key, instance)
             except NotFound:
                 self._store.remove(key, instance.uid)
-            else:
-                return await self._act(key, _now_at(snapshot, written), decision)
         return PassReport(Result.STALE)
+
+    async def _decide_and_act(self, key: InstanceKey, instance: Instance) -> PassReport:
+        snapshot = await self._observer.observe(key, instance, self._failures_of(key, instance.uid))
+        decision = self._decide(snapshot)
+        written = await self._write(key, instance, status_patch(instance.read()["status"], decision.status))
+        return await self._act(key, _now_at(snapshot, written), decision)
+
+    async def _tell_blind(self, key: InstanceKey, instance: Instance, kinds: tuple[str, ...]) -> PassReport:
+        """Say that nobody knows how the instance is. Nothing is decided on what is no longer seen."""
+        what = f"the operator no longer sees changes of {', '.join(kinds)}, so nobody knows how the instance is, and nothing is changed"
+        await self._write_unknown(key, instance, "WatchFailing", f"{what}; its log says why (watch.failing): look at its permissions")
+        return PassReport(Result.BLIND, BLIND_SECONDS)
 
     async def mark_broken(self, key: InstanceKey, error: BaseException) -> None:
         """Say in the status that passes of this instance fail: unknown is never healthy. Nothing but `Ready` is read or written.

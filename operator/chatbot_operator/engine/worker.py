@@ -141,7 +141,7 @@ class Workers:
         if report.result is Result.CHANGED and not at_once and not report.error:
             self._queue.forget(key)
             self._queue.add_after(key, CHANGE_SECONDS)
-        elif report.result is not Result.STEADY or at_once or (report.error and report.requeue_after is None):
+        elif report.result not in (Result.STEADY, Result.BLIND) or at_once or (report.error and report.requeue_after is None):
             self._queue.add_rate_limited(key)
         else:
             self._queue.forget(key)

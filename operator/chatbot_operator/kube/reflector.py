@@ -13,8 +13,9 @@ from chatbot_operator.errors import NotFound
 from chatbot_operator.kube.client import SILENCE_SECONDS, WATCH_SECONDS, KubeClient
 from chatbot_operator.kube.kinds import CHILD_KINDS, JOB, POD, SECRET
 from chatbot_operator.kube.project import key_of_live
+from chatbot_operator.kube.sight import Sight
 from chatbot_operator.kube.store import OnChange, Store, version_number
-from chatbot_operator.kube.stream import Stream
+from chatbot_operator.kube.stream import LAST_DELAY, Stream
 from chatbot_operator.model.objects import ChildState, ObjectKey
 from chatbot_operator.model.snapshot import SecretFacts
 
@@ -64,9 +65,10 @@ class Reflectors:
         self._secrets = _SecretHashes(client, self._store, on_change)
         self._jobs_listed: dict[str, asyncio.Event] = {}
         self._streams: list[tuple[str, str, Stream]] = []
+        self._sight = Sight(clock, silence_seconds, 1.5 * LAST_DELAY)
         turn = asyncio.Lock()
-        self._namespaces = namespaces or ("",)
-        for namespace in self._namespaces:
+        self.namespaces = namespaces or ("",)
+        for namespace in self.namespaces:
             for kind in CHILD_KINDS:
                 sink = self._secrets.sink(namespace) if kind is SECRET else _Sink(self._store, clock, kind.kind, namespace)
                 stream = Stream(
@@ -79,6 +81,7 @@ class Reflectors:
                     watch_seconds=watch_seconds,
                     silence_seconds=silence_seconds,
                     turn=turn,
+                    heard=self._sight.heard,
                 )
                 self._streams.append((kind.kind, namespace, stream))
                 if kind is JOB:
@@ -121,11 +124,20 @@ class Reflectors:
         """
         while not self._settled():  # noqa: ASYNC110 - a start waits for many streams at once
             await asyncio.sleep(POLL_SECONDS)
-        return tuple(namespace for namespace in self._namespaces if not self.synced(namespace))
+        return tuple(namespace for namespace in self.namespaces if not self.synced(namespace))
+
+    def blind(self, namespace: str) -> tuple[str, ...]:
+        """Return the kinds whose watch has delivered nothing for long while others did: what is known of them may be wrong."""
+        return tuple(kind for kind, scope, stream in self._streams if scope in ("", namespace) and self._sight.is_blind(stream.current_at))
+
+    def stale_seconds(self, kind: str) -> float:
+        """Return the greatest age of what is known of a kind; quiet kinds reach about a minute, as bookmarks come."""
+        now = self._clock.monotonic()
+        return max(now - stream.current_at for known, _, stream in self._streams if known == kind)
 
     def _settled(self) -> bool:
-        listed = [namespace for namespace in self._namespaces if self.synced(namespace)]
-        others = (namespace for namespace in self._namespaces if namespace not in listed)
+        listed = [namespace for namespace in self.namespaces if self.synced(namespace)]
+        others = (namespace for namespace in self.namespaces if namespace not in listed)
         return bool(listed) and all(any(stream.refused for stream in self._streams_of(namespace)) for namespace in others)
 
     def _streams_of(self, namespace: str) -> list[Stream]:

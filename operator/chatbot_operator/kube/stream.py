@@ -3,7 +3,7 @@
 import asyncio
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 import structlog
@@ -57,6 +57,7 @@ class Stream:
         watch_seconds: int = WATCH_SECONDS,
         silence_seconds: float = SILENCE_SECONDS,
         turn: asyncio.Lock | None = None,
+        heard: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
         self._clock = clock
@@ -66,6 +67,7 @@ class Stream:
         self._metadata_only = metadata_only
         self._watch_seconds = watch_seconds
         self._silence_seconds = silence_seconds
+        self._heard = heard
         self._turn = turn or asyncio.Lock()
         """Held while listing: streams that share it list one after the other, so that at most one page is in memory."""
         self._version = ""
@@ -78,6 +80,8 @@ class Stream:
         """The first list is not allowed (for now): the namespace may be gone, and its RoleBinding with it."""
         self.last_activity = clock.monotonic()
         """Monotonic seconds of the last list page or line of the watch."""
+        self.current_at = clock.monotonic()
+        """Monotonic seconds at which everything heard so far was last taken in."""
 
     async def run(self) -> None:
         """List and watch until cancelled.
@@ -129,6 +133,7 @@ class Stream:
         self._version = self._newest = version
         self.synced.set()
         self.refused = False
+        self.current_at = self._clock.monotonic()
 
     def _validity(self, version: str) -> float:
         """Return up to which version a list is the truth: for ever, if the server's history went back (its store was restored)."""
@@ -159,9 +164,11 @@ class Stream:
             else:
                 await self._sink.put(event.object)
             self._version = self._newest = version
+            self.current_at = self._clock.monotonic()
 
     def _touch(self) -> None:
         self.last_activity = self._clock.monotonic()
+        self._heard()
         if self._complaint:
             self._complaint = ""
             _log.info("watch.recovered", kind=self._kind, namespace=self._namespace)

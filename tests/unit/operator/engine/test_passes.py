@@ -9,7 +9,7 @@ import pytest
 from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus
 from chatbot_operator.engine.contest import Contests
 from chatbot_operator.engine.effects import Executor
-from chatbot_operator.engine.passes import Passes, PassReport, Result
+from chatbot_operator.engine.passes import BLIND_SECONDS, Passes, PassReport, Result
 from chatbot_operator.engine.restarts import RestartSlots
 from chatbot_operator.engine.snapshot import Observer, StatusUnreadable
 from chatbot_operator.engine.store import InstanceKey, InstanceStore
@@ -49,6 +49,7 @@ class World:
         self.api, self.store, self.clock, self.metrics = FakeApi(), InstanceStore(), FakeClock(), Metrics()
         self.seen: list[Snapshot] = []
         self.secrets = FakeSecrets()
+        self.blind: tuple[str, ...] = ()
         contests = Contests(self.clock)
         observer = Observer(
             NoChildren(),
@@ -69,7 +70,7 @@ class World:
             self.seen.append(snapshot)
             return decide(snapshot)
 
-        self.passes = Passes(self.store, observer, observed, executor, self.api, self.clock, self.metrics)
+        self.passes = Passes(self.store, observer, observed, executor, self.api, self.clock, self.metrics, lambda _: self.blind)
         self.put(live_instance("10"))
 
     def put(self, live: dict[str, Any]) -> None:
@@ -270,3 +271,16 @@ async def test_what_was_refused_to_an_instance_is_not_told_to_its_successor() ->
     await world.run()
     assert world.seen[-1].identity.uid == "uid-2"
     assert world.seen[-1].failures == ()
+
+
+async def test_while_a_watch_fails_ready_is_unknown_and_nothing_is_decided() -> None:
+    world = World(lambda snapshot: Decision(observed(snapshot), (apply(),)))
+    world.blind = ("Deployment",)
+    for _ in range(2):
+        assert await world.run() == PassReport(Result.BLIND, BLIND_SECONDS)
+    assert world.api.requests == [f"patch {TARGET}"]
+    ready = world.status["conditions"][0]
+    assert (ready["status"], ready["reason"]) == ("Unknown", "WatchFailing")
+    assert "Deployment" in ready["message"]
+    world.blind = ()
+    assert (await world.run()).result is Result.CHANGED

@@ -29,6 +29,7 @@ class Api:
         yield Page([], "10")
 
     async def watch(self, kind: str, namespace: str = "", **_: Any) -> AsyncIterator[WatchEvent]:
+        self._begin(kind, namespace)
         while True:
             async with self.told:
                 await self.told.wait()
@@ -74,3 +75,42 @@ async def test_an_operator_that_can_see_nothing_is_not_ready(api: Api) -> None:
     async with running(api, FakeClock()) as reflectors:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(reflectors.wait_synced(), 0.5)
+
+
+async def test_one_dead_watch_is_blind_while_the_others_deliver_and_sees_again_when_it_works(api: Api) -> None:
+    clock = FakeClock()
+    async with running(api, clock, "a", "b") as reflectors, asyncio.timeout(20):
+        await reflectors.wait_synced()
+        api.refused = {("Deployment", "a")}
+        for _ in range(5):
+            clock.seconds += 60
+            await api.tell()
+        assert reflectors.blind("a") == ("Deployment",)
+        assert reflectors.blind("b") == ()
+        assert reflectors.stale_seconds("Deployment") == 300
+        assert reflectors.stale_seconds("Job") == 0
+        api.refused.clear()
+        while reflectors.blind("a"):
+            await api.tell()
+
+
+async def test_an_outage_of_the_api_server_makes_no_watch_blind(api: Api) -> None:
+    clock = FakeClock()
+    async with running(api, clock, "a") as reflectors:
+        await asyncio.wait_for(reflectors.wait_synced(), 10)
+        clock.seconds += 3600
+        assert reflectors.blind("a") == ()
+        api.refused = {("Deployment", "a")}  # the last to come back
+        await api.tell()
+        assert reflectors.stale_seconds("Deployment") == 3600
+        assert reflectors.blind("a") == ()
+
+
+async def test_a_watch_that_is_only_quiet_is_not_blind(api: Api) -> None:
+    clock = FakeClock()
+    async with running(api, clock, "a") as reflectors:
+        await asyncio.wait_for(reflectors.wait_synced(), 10)
+        for _ in range(10):
+            clock.seconds += 85
+            await api.tell()
+            assert reflectors.blind("a") == ()
