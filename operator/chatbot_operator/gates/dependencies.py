@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
+from chatbot_operator.constants import LABEL_INSTANCE
 from chatbot_operator.model.plan import Use
 from chatbot_operator.model.snapshot import SecretFacts
 from chatbot_operator.model.verdict import OK, Verdict, stop, wait
@@ -44,14 +45,16 @@ def _with(key: str) -> str:
     return f" with the key {key}" if key else ""
 
 
-def judge_lost_secret(secret: str, *, beside: str) -> Verdict:
+def judge_lost_secret(secret: str, *, instance: str, beside: str) -> Verdict:
     """Return the verdict on a generated password that is gone while what it belongs to is still there.
 
     Args:
         secret: Name of the Secret.
+        instance: Name of the instance, which the label of the restored Secret must have: without it the Secret could be anybody's.
         beside: What it belongs to.
     """
     return stop(
         "DependencyMissing",
-        f"Secret {secret} is gone but {beside} is still there, so no new password is made; restore the Secret, and this goes on by itself",
+        f"Secret {secret} is gone but {beside} is still there, so no new password is made; restore the Secret with its label "
+        f"{LABEL_INSTANCE}={instance}, and this goes on by itself",
     )

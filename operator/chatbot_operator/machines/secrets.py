@@ -42,7 +42,7 @@ def decide_secrets(world: World, identifier: str) -> SecretsDecision:
             complete = False
             beside = _belongs_to(world, request.name)
             if beside:
-                lost[request.name] = judge_lost_secret(request.name, beside=beside)
+                lost[request.name] = judge_lost_secret(request.name, instance=world.name, beside=beside)
             else:
                 effects.append(CreateSecret(request))
     return SecretsDecision(tuple(effects), lost, complete)

@@ -34,6 +34,7 @@ def test_the_first_that_is_missing_is_named() -> None:
 
 
 def test_a_lost_secret_is_not_waited_for_although_it_was_generated() -> None:
-    lost = judge_lost_secret("s", beside="the data")
+    lost = judge_lost_secret("s", instance="demo", beside="the data")
     assert judge_dependencies([Use("s", "a")], {"s"}, {"s": None}, {"s": lost}) == lost
     assert "no new password is made" in lost.message
+    assert "restore the Secret with its label chatbotops.io/instance=demo" in lost.message, "the watch sees no other Secret"

@@ -113,6 +113,17 @@ async def test_a_secret_that_an_earlier_instance_left_is_read_by_name(api: Api, 
     assert api.gets == 1
 
 
+async def test_a_restored_secret_needs_only_the_label_that_its_condition_names(api: Api, clock: FakeClock) -> None:
+    changed: list[tuple[str, str]] = []
+    reflectors = Reflectors(cast(KubeClient, api), clock, (), lambda namespace, name: changed.append((namespace, name)))
+    restored = live("Secret", "s", 1, instance="demo", data={})
+    del restored["metadata"]["labels"]["chatbotops.io/instance-uid"]
+    reflectors.learn(restored)
+    assert changed == [("shop", "demo")]
+    api.objects["s"] = restored
+    assert (await SecretReader(cast(KubeClient, api), clock, reflectors).facts("shop", ["s"], "uid", own={"s"}))["s"] is not None
+
+
 async def test_a_found_secret_is_read_again_after_ten_minutes_and_a_changed_value_shows(
     secrets: SecretReader, api: Api, clock: FakeClock
 ) -> None:
