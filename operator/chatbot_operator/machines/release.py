@@ -131,7 +131,7 @@ def _count(world: World, status: ReleaseStatus, release_key: str) -> ReleaseStat
     wanted_key = digest([release_key, limits], size=5)
     if wanted_key == status.wanted_key:
         return status
-    return status.model_copy(update={"wanted_key": wanted_key, "sequence": status.sequence + 1})
+    return status.model_copy(update={"wanted_key": wanted_key, "sequence": (status.sequence or 0) + 1})
 
 
 def _applied(release: ReleaseTarget, key: str) -> AppliedRelease:

@@ -34,9 +34,10 @@ class ReleaseStatus(StatusModel):
     stable: str | None = Field(default=None, description="Version that last served with all gates passed.")
     schema_revision: str | None = Field(default=None, description="Database revision that the last migration Job reported.")
     applied: AppliedRelease | None = Field(default=None, description="Release that the components run or move to; its migration is done.")
-    wanted_key: str = Field(default="", description="Hash of the wanted release, its database and the limits of its migration.")
-    sequence: int = Field(
-        default=0, description="How often wantedKey changed: going back to an earlier release is a migration of its own, not the old one."
+    wanted_key: str | None = Field(default=None, description="Hash of the wanted release, its database and the limits of its migration.")
+    sequence: int | None = Field(
+        default=None,
+        description="How often wantedKey changed: going back to an earlier release is a migration of its own, not the old one.",
     )
 
 
