@@ -8,6 +8,9 @@ FIRST_SECONDS: Final = 2.0
 LONGEST_SECONDS: Final = 300.0
 STUCK_SECONDS: Final = 600.0
 """Where only a person can help: looked at now and then all the same, so that help is noticed."""
+_JITTER: Final = 1.25
+_FURTHEST: Final = timedelta(seconds=STUCK_SECONDS * _JITTER + 1)
+"""Longest delay, with the second that a stored time is rounded up."""
 
 
 def decide_delay(uid: str, attempt: int, *, stuck: bool = False) -> float:
@@ -20,7 +23,7 @@ def decide_delay(uid: str, attempt: int, *, stuck: bool = False) -> float:
     """
     base = STUCK_SECONDS if stuck else min(LONGEST_SECONDS, FIRST_SECONDS * 2.0 ** min(attempt - 1, 16))
     drawn = hashlib.blake2b(f"{uid}/{attempt}".encode(), digest_size=4).digest()
-    return base * (1 + int.from_bytes(drawn, "big") / 2**32 / 4)
+    return base * (1 + int.from_bytes(drawn, "big") / 2**32 * (_JITTER - 1))
 
 
 def format_time(moment: datetime) -> str:
@@ -39,3 +42,12 @@ def parse_time(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def parse_due(text: str | None, now: datetime) -> datetime | None:
+    """Return when a stored time falls due, as `parse_time`, but `now` for one that lies further ahead than any delay.
+
+    Such a time was written by a clock that ran ahead and was put back since; waiting for it could take years.
+    """
+    moment = parse_time(text)
+    return now if moment is not None and moment - now > _FURTHEST else moment

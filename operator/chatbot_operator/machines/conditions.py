@@ -1,10 +1,10 @@
 """Conditions by the Kubernetes API conventions: a time that moves only when the status flips, and an Event for each flip."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from chatbot_operator.api.v1alpha1.common import Condition
-from chatbot_operator.machines.backoff import format_time
+from chatbot_operator.machines.backoff import format_time, parse_time
 from chatbot_operator.model.effect import Emit, EventType
 from chatbot_operator.model.verdict import Decision, Verdict
 
@@ -13,6 +13,8 @@ _ABNORMAL_TRUE = frozenset({"Stalled", "Reconciling"})
 _QUIET = frozenset({"Reconciling", "OperatorCurrent"})
 _PLANNED = frozenset({"Paused", "Hibernated", "Progressing", "RolloutInProgress", "RollingOut", "JobRunning", "Deleting"})
 """Reasons that follow from what a person asked for; no warning is due."""
+_SKEW = timedelta(minutes=1)
+"""How far clocks of two operators may be apart before a time that one wrote counts as wrong for the other."""
 
 
 class Conditions:
@@ -21,14 +23,14 @@ class Conditions:
     def __init__(self, old: Iterable[Condition], generation: int, now: datetime) -> None:
         self._old = {condition.type: condition for condition in old}
         self._generation = generation
-        self._now = format_time(now)
+        self._now = now
         self._new: dict[str, Condition] = {}
 
     def put(self, kind: str, status: bool | None, reason: str, message: str = "") -> None:
         """Set a condition; None is Unknown."""
         text = {True: "True", False: "False", None: "Unknown"}[status]
         old = self._old.get(kind)
-        since = old.last_transition_time if old is not None and old.status == text else self._now
+        since = self._since(old) if old is not None and old.status == text else format_time(self._now)
         self._new[kind] = Condition(
             type=kind,
             status=text,
@@ -37,6 +39,11 @@ class Conditions:
             observed_generation=self._generation,
             last_transition_time=since,
         )
+
+    def _since(self, old: Condition) -> str:
+        """Return the time that a condition keeps: its own, unless a clock that ran ahead put it into the future."""
+        moment = parse_time(old.last_transition_time)
+        return format_time(self._now) if moment is None or moment - self._now > _SKEW else old.last_transition_time
 
     def judge(self, kind: str, verdict: Verdict, message: str = "") -> None:
         """Set a condition from a verdict: True, False, or Unknown."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from chatbot_operator.api.v1alpha1.instance_status import JobStatus
 from chatbot_operator.gates.readiness import judge_pods
-from chatbot_operator.machines.backoff import decide_delay, format_time, parse_time
+from chatbot_operator.machines.backoff import decide_delay, format_time, parse_due
 from chatbot_operator.model.objects import ChildState, ObjectKey
 from chatbot_operator.model.verdict import OK, Verdict, stop, wait
 
@@ -57,7 +57,7 @@ def decide_job(case: JobCase) -> JobDecision:
     if state is None or state.key != case.key:
         state = JobStatus(name=case.name, key=case.key)
     if state.outcome == "Failed":
-        due = parse_time(state.next_time)
+        due = parse_due(state.next_time, case.now)
         if not case.requested and (due is None or case.now < due):
             return JobDecision(state, judge_failed(state), wanted=False)
         state = JobStatus(name=case.name, key=case.key, attempt=state.attempt + 1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from chatbot_operator.api.v1alpha1.instance_status import RetryFailure, RetryStatus
-from chatbot_operator.machines.backoff import decide_delay, format_time, parse_time
+from chatbot_operator.machines.backoff import decide_delay, format_time, parse_due
 from chatbot_operator.model.effect import Apply, CreateSecret, Delete, Effect, PatchMetadata
 from chatbot_operator.model.objects import ObjectKey, key_of
 from chatbot_operator.model.snapshot import EffectFailure, Identity
@@ -51,7 +51,7 @@ def decide_retry(case: RetryCase, effects: Sequence[Effect]) -> RetryDecision:
     failures = list(failing.values())[:_MAX_FAILURES]
     if state is None:
         return _hold_back(case, effects, failures, _next(case, failures, attempts=1))
-    due = parse_time(state.next_time)
+    due = parse_due(state.next_time, case.now)
     if due is not None and case.now < due:
         return _hold_back(case, effects, failures, state)
     return RetryDecision(_with(_next(case, failures, attempts=state.attempts + 1), failures), tuple(effects))
