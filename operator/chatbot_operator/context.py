@@ -105,12 +105,18 @@ async def build(config: Config, clock: Clock, metrics: Metrics, health: ProcessH
     shell = Shell(Inbox(store, queue, relist.watch_told), credentials, config.namespaces, take_signals)
     health.watches_heard_at = lambda: max(reflectors.last_activity(), elector.last_seen)
     health.watch_missed_at = lambda: relist.missed_at
+    context = Context(client, elector, reflectors, store, queue, workers, relist, shell)
+    _measure(context, config, metrics, health)
+    return context
+
+
+def _measure(context: Context, config: Config, metrics: Metrics, health: ProcessHealth) -> None:
+    """Let the gauges ask the parts when they are scraped."""
     metrics.observe_watch(health.watch_age)
-    metrics.observe_kinds(reflectors.stale_seconds, (kind.kind for kind in CHILD_KINDS))
-    metrics.instances.set_function(lambda: len(store))
-    metrics.is_leader.set_function(lambda: float(elector.is_leader()))
+    metrics.observe_kinds(context.reflectors.stale_seconds, (kind.kind for kind in CHILD_KINDS))
+    metrics.instances.set_function(lambda: len(context.store))
+    metrics.is_leader.set_function(lambda: float(context.elector.is_leader()))
     metrics.build_info.labels(config.version).set(1)
-    return Context(client, elector, reflectors, store, queue, workers, relist, shell)
 
 
 def _connect(

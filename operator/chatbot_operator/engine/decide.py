@@ -2,7 +2,7 @@
 
 from chatbot_operator.api.v1alpha1.instance import Lifecycle
 from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus, RetryStatus
-from chatbot_operator.constants import ANNOTATION_APPLY_UPDATE, ANNOTATION_RECONCILE_AT
+from chatbot_operator.constants import ANNOTATION_APPLY_UPDATE
 from chatbot_operator.desired import names
 from chatbot_operator.desired.inputs import Claim, Inputs, Observed
 from chatbot_operator.desired.plan import render_plan
@@ -134,14 +134,7 @@ def _decide_invalid(snapshot: Snapshot) -> Decision:
 
 
 def _with_conditions(snapshot: Snapshot, conditions: Conditions) -> ChatbotInstanceStatus:
-    """Return the status with these conditions in front; the others stay as they were last observed."""
+    """Return the status with these conditions in front; the others stay as they were last observed, and a request stays open."""
     new = conditions.result()
     kept = [old for old in snapshot.status.conditions if old.type not in {condition.type for condition in new}]
-    asked = snapshot.identity.annotations.get(ANNOTATION_RECONCILE_AT, snapshot.status.last_handled_reconcile_at)
-    return snapshot.status.model_copy(
-        update={
-            "observed_generation": snapshot.identity.generation,
-            "conditions": [*new, *kept],
-            "last_handled_reconcile_at": asked,
-        }
-    )
+    return snapshot.status.model_copy(update={"observed_generation": snapshot.identity.generation, "conditions": [*new, *kept]})

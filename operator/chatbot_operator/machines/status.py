@@ -63,7 +63,9 @@ def derive_status(
             "jobs": before.jobs if paused else steady.jobs,
             "retry": before.retry if paused else retry,
             "operator_version": operator_version,
-            "last_handled_reconcile_at": identity.annotations.get(ANNOTATION_RECONCILE_AT, before.last_handled_reconcile_at),
+            "last_handled_reconcile_at": before.last_handled_reconcile_at
+            if paused
+            else identity.annotations.get(ANNOTATION_RECONCILE_AT, before.last_handled_reconcile_at),
         }
     )
     return Derived(status, conditions.events())
@@ -75,12 +77,15 @@ def _summarize(conditions: Conditions, world: World, steady: Steady, convergence
     stalled = worst is not None and worst.decision is Decision.STOP
     lifecycle = world.spec.lifecycle
     text = _tell(problems)
+    grave = _tell([(name, verdict) for name, verdict in problems if verdict.decision is Decision.STOP])
     if lifecycle is Lifecycle.PAUSED:
         waiting = f"{len(convergence.effects)} object(s) differ from the spec and stay so" if convergence.effects else "nothing differs"
-        conditions.put("Ready", False, "Paused", f"nothing is changed while lifecycle is Paused; {waiting}; set lifecycle to Running")
+        told = f"nothing is changed while lifecycle is Paused; {grave or waiting}; set lifecycle to Running"
+        conditions.put("Ready", False, "Paused", told)
     elif lifecycle is Lifecycle.HIBERNATED:
         left = decide_stopped(world)
-        told = f"stopping {left}" if left else "all pods are stopped and all data is kept; set lifecycle to Running to resume"
+        kept = grave or "all data is kept; set lifecycle to Running to resume"
+        told = f"stopping {left}" + (f"; {grave}" if grave else "") if left else f"all pods are stopped; {kept}"
         conditions.put("Ready", False, "Hibernated", told)
         problems = [(left, wait("Stopping", "its pods are stopping"))] if left else []
     elif worst is None:

@@ -14,6 +14,7 @@ SOURCES = [
     OPERATOR / "errors.py",
     OPERATOR / "engine/decide.py",
     OPERATOR / "engine/health.py",
+    OPERATOR / "engine/passes.py",
     OPERATOR / "engine/snapshot.py",
     OPERATOR / "kube/health.py",
     OPERATOR / "kube/crds.py",

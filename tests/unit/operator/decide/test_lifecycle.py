@@ -164,6 +164,34 @@ def test_paused_changes_nothing_and_says_what_differs(cluster: Cluster) -> None:
     assert cluster.condition("AppReady") == ("True", "Available")
 
 
+def test_a_request_made_while_nothing_may_be_done_is_kept_until_something_may(cluster: Cluster) -> None:
+    cluster.job_failures = {"migrate": "MigrationFailed"}
+    cluster.edit(release={"version": "2", "image": "chatbot@sha256:" + "b" * 64})
+    cluster.settle()
+    cluster.job_failures = {}
+    cluster.edit(lifecycle="Paused")
+    cluster.annotations["chatbotops.io/reconcile-at"] = "now"
+    cluster.settle()
+    assert cluster.status.last_handled_reconcile_at is None
+    cluster.edit(lifecycle="Running")
+    cluster.settle()
+    assert cluster.status.last_handled_reconcile_at == "now"
+    assert cluster.condition("Ready") == ("True", "AllReady")
+
+
+@pytest.mark.parametrize("lifecycle", ["Paused", "Hibernated"])
+def test_lost_data_is_told_whatever_the_lifecycle(cluster: Cluster, lifecycle: str) -> None:
+    cluster.edit(lifecycle=lifecycle)
+    cluster.settle()
+    cluster.remove(cluster.key("PersistentVolumeClaim", "demo-pgdata-g1"))
+    cluster.settle()
+    assert cluster.condition("Ready") == ("False", lifecycle)
+    assert cluster.condition("Stalled") == ("True", "DataLossSuspected")
+    assert "DataLossSuspected" in cluster.message("Ready")
+    assert "is kept" not in cluster.message("Ready")
+    assert "nothing differs" not in cluster.message("Ready")
+
+
 def test_paused_starts_no_migration_and_keeps_its_state(cluster: Cluster) -> None:
     cluster.edit(lifecycle="Paused", release={"version": "2", "image": "chatbot@sha256:" + "b" * 64})
     jobs = cluster.status.jobs
