@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chatbot_runtime.channels.cloud.client import Accepted, CloudClient, NotSent, Rejected, Unknown
+from chatbot_runtime.channels.cloud.client import ANSWER_MAX, Accepted, CloudClient, NotSent, Rejected, Unknown
 from chatbot_runtime.channels.cloud.errors import Fault
 from chatbot_runtime.channels.cloud.sender import CloudSender
 from chatbot_runtime.lifecycle import Lifecycle
@@ -237,6 +237,33 @@ async def test_a_provider_that_is_not_there_was_surely_not_called(settings: Sett
     client = CloudClient(settings.model_copy(update={"wa_api_base": f"http://127.0.0.1:{_free_port()}"}))
     assert isinstance(await client.send_text("hi", uuid4(), wa_id=phone(1), bsuid=None), NotSent)
     await client.close()
+
+
+ACCEPTANCE = b'{"messages": [{"id": "wamid.1"}]}'
+
+
+@pytest.mark.parametrize(
+    ("pieces", "answer"),
+    [
+        ([ACCEPTANCE[:11], ACCEPTANCE[11:20], ACCEPTANCE[20:]], Accepted("wamid.1")),
+        ([b" " * ANSWER_MAX, ACCEPTANCE], Unknown("status 200 without a message id")),
+    ],
+    ids=["in pieces", "too long"],
+)
+async def test_an_answer_is_read_to_its_end_up_to_a_limit(settings: Settings, pieces: list[bytes], answer: object) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        length = sum(len(piece) for piece in pieces)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % length)
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.sleep(0.05)  # so that each piece is a segment of its own
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        client = CloudClient(settings.model_copy(update={"wa_api_base": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"}))
+        assert await client.send_text("hi", uuid4(), wa_id=phone(1), bsuid=None) == answer
+        await client.close()
 
 
 async def test_a_redirect_does_not_take_the_token_elsewhere(settings: Settings) -> None:

@@ -18,6 +18,8 @@ KEEP_ALIVE_S: Final = 10.0
 """We close idle connections early, so that no call meets one that the provider is just closing: its outcome would be unknown."""
 
 ANSWER_MAX: Final = 65_536
+"""Of a longer answer only the beginning is looked at, which is no JSON: what it says is then judged by its status alone."""
+
 RETRY_AFTER_MAX_S: Final = 3600
 
 
@@ -99,14 +101,23 @@ class CloudClient:
         session = self._open()
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         async with session.post(self._url, data=orjson.dumps(message), headers=headers, allow_redirects=False) as response:
-            raw = await response.content.read(ANSWER_MAX)
-            return read_answer(response.status, raw, response.headers.get("Retry-After"))
+            return read_answer(response.status, await _whole(response.content), response.headers.get("Retry-After"))
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=64, keepalive_timeout=KEEP_ALIVE_S)
             self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
         return self._session
+
+
+async def _whole(content: aiohttp.StreamReader) -> bytes:
+    """Read an answer to its end: a single read returns no more than what has arrived, and half an acceptance reads like none."""
+    raw = bytearray()
+    async for piece in content.iter_any():
+        raw += piece
+        if len(raw) > ANSWER_MAX:
+            break
+    return bytes(raw[:ANSWER_MAX])
 
 
 def read_answer(status: int, raw: bytes, retry_after: str | None) -> Answer:
