@@ -39,13 +39,14 @@ def template() -> tuple[list[dict[str, Any]], tuple[str, str, str]]:
 @kopf.on.startup()
 def connect(**_: Any) -> None:
     """Let the official client read the kubeconfig; kopf then logs in through it."""
-    config.load_kube_config()
+    config.load_kube_config()  # type: ignore[no-untyped-call]
 
 
 @kopf.on.create("chatbotops.io", "v1alpha1", "chatbotinstances")
 @kopf.on.update("chatbotops.io", "v1alpha1", "chatbotinstances")
-def make(name: str, namespace: str, **_: Any) -> None:
+def make(name: str, namespace: str | None, **_: Any) -> None:
     """Create or patch every object, one after another."""
+    assert namespace is not None
     objects, source = template()
     for manifest in render(objects, source, name, namespace):
         kopf.adopt(manifest)
@@ -61,8 +62,9 @@ def make(name: str, namespace: str, **_: Any) -> None:
 
 
 @kopf.timer("chatbotops.io", "v1alpha1", "chatbotinstances", interval=10)
-def check(name: str, namespace: str, patch: kopf.Patch, status: kopf.Status, meta: kopf.Meta, **_: Any) -> None:
+def check(name: str, namespace: str | None, patch: kopf.Patch, status: kopf.Status, meta: kopf.Meta, **_: Any) -> None:
     """Look whether the workloads are ready, and say so once."""
+    assert namespace is not None
     objects, source = template()
     ready = True
     for manifest in render(objects, source, name, namespace):
