@@ -1,13 +1,17 @@
 """Reads what a Job said with its last act: the JSON in its pod's termination message (docs/runtime-contract.md)."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from chatbot_operator.errors import ResultUnreadable
 from chatbot_operator.model.objects import JobResult
+
+_REASON: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,127}")
+"""It becomes the reason of conditions and Events: what these do not take would have the API server refuse the whole status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,7 @@ def parse_result(message: str) -> JobResult:
     """Return the Job result that a termination message holds.
 
     Raises:
-        ResultUnreadable: It is not one JSON object with version 1, job, outcome and reason.
+        ResultUnreadable: It is not one JSON object with version 1, job, outcome and a CamelCase reason.
     """
     try:
         data = orjson.loads(message)
@@ -35,6 +39,8 @@ def parse_result(message: str) -> JobResult:
         raise ResultUnreadable("the outcome is neither Succeeded nor Failed")
     if not all(isinstance(data.get(name), str) and data[name] for name in ("job", "reason")):
         raise ResultUnreadable("job or reason is missing")
+    if not _REASON.fullmatch(data["reason"]):
+        raise ResultUnreadable("the reason is not one CamelCase word of letters and digits, at most 128")
     return JobResult(data["outcome"], data["reason"], str(data.get("message", "")), data)
 
 

@@ -166,6 +166,13 @@ def test_a_message_that_is_not_by_contract_is_unreadable(bench: Bench, message: 
     assert (health.ready, health.reason, health.terminal, health.result) == (False, "ResultUnreadable", True, None)
 
 
+@pytest.mark.parametrize("reason", ["no revision", "Locked.", "1st", "Migrated\n", "Échec", "A" * 129])
+def test_a_reason_that_no_condition_takes_is_unreadable(bench: Bench, reason: str) -> None:
+    bench.store.put(job_pod(8, result("Failed", reason)))
+    bench.store.put(job(10, ended="Failed"))
+    assert bench.job().health.reason == "ResultUnreadable"
+
+
 def test_the_last_of_several_pods_counts(bench: Bench) -> None:
     bench.store.put(job_pod(5, result("Failed", "DatabaseUnreachable"), name="job-a", finished="2026-01-01T00:00:01Z"))
     bench.store.put(job_pod(6, result(), name="job-b", finished="2026-01-01T00:00:09Z"))
