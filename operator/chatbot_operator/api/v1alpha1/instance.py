@@ -246,16 +246,25 @@ class ExternalCache(ApiModel):
     url_ref: SecretKeyRef = Field(description="Key with the URL: redis://:password@host:6379/0 or rediss://.")
 
 
+_MAX_MEMORY_RULES = (
+    # Redis takes 0 for no limit at all, and with hardly any memory it evicts what was just written.
+    Rule("quantity(self.maxMemory).compareTo(quantity('16Mi')) >= 0", "maxMemory must be at least 16Mi", "maxMemory"),
+    Rule("!self.maxMemory.endsWith('m')", "maxMemory must be in bytes, not in thousandths (suffix m)", "maxMemory"),
+)
+
+
 class Cache(ApiModel):
     """Redis: wakes, paces and caches; may vanish without loss of a message."""
 
     model_config = ConfigDict(
-        json_schema_extra=rules(immutable("mode", required=True), immutable("durability", required=True), *external_only())
+        json_schema_extra=rules(
+            immutable("mode", required=True), immutable("durability", required=True), *external_only(), *_MAX_MEMORY_RULES
+        )
     )
 
     mode: Mode = Field(default=Mode.MANAGED, description="Managed or External. Immutable.")
     durability: Durability = Field(default=Durability.EPHEMERAL, description="Persistent keeps an append-only file on a volume. Immutable.")
-    max_memory: Quantity = Field(default="128Mi", description="Memory for data; least recently used keys go first.")
+    max_memory: Quantity = Field(default="128Mi", description="Memory for data, at least 16Mi; least recently used keys go first.")
     storage: CacheStorage = Field(default_factory=CacheStorage, description="Volume of a Persistent managed cache.")
     external: ExternalCache | None = Field(default=None, description="Required with mode External, refused otherwise.")
     resources: Resources | None = Field(default=None, description="Compute resources of a managed cache.")
