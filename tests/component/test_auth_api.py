@@ -1,7 +1,11 @@
 """Logging in and out, CSRF, Origin, limits and tickets, through the HTTP API on a real database. Needs PostgreSQL and Redis."""
 
+import asyncio
+
 import pytest
 
+from chatbot_runtime.auth.limits import ACCOUNT, ADDRESS
+from chatbot_runtime.db.engine import transaction
 from tests.component.conftest import ADMIN_PASSWORD
 from tests.component.running import Api, api_fixture  # noqa: F401  a fixture
 
@@ -142,3 +146,36 @@ async def test_audit_pages_do_not_overlap(api: Api) -> None:
     ids = [event["id"] for event in first["events"] + second["events"]]
     assert ids == sorted(set(ids), reverse=True)
     assert second["next"] is None
+
+
+async def test_a_blocked_address_cannot_lock_an_account_out(api: Api) -> None:
+    limits, engine = api.services.limits, api.services.engine
+
+    async def attempt(account: str, address: str) -> int:
+        async with transaction(engine) as db:
+            return await limits.charge(db, account, address)
+
+    for number in range(ADDRESS.free + 5):
+        await attempt(f"somebody-{number}", "203.0.113.9")
+    for _ in range(ACCOUNT.free + 5):
+        assert await attempt("admin", "203.0.113.9") > 0
+    assert await attempt("admin", "198.51.100.7") == 0
+
+
+async def test_a_login_waits_for_no_lock_that_another_attempt_holds_the_other_way_round(api: Api) -> None:
+    """A failing login holds its address and wants the account; one that succeeds must take both in the same order."""
+    limits, engine = api.services.limits, api.services.engine
+    async with transaction(engine) as db:
+        await limits.charge(db, "admin", "203.0.113.9")
+    async with transaction(engine) as first:
+        await limits.charge(first, "somebody", "203.0.113.9")  # holds the address
+
+        async def succeed() -> None:
+            async with transaction(engine) as second:
+                await limits.succeeded(second, "admin", "203.0.113.9")
+
+        other = asyncio.create_task(succeed())
+        await asyncio.sleep(0.2)  # it waits for the address by now
+        assert not other.done()
+        await limits.charge(first, "admin", "203.0.113.9")
+    await other

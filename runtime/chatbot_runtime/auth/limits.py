@@ -1,6 +1,7 @@
 """Login limits in PostgreSQL: a delay that grows with failures, per account and per address, and never locks anyone out for good.
 
-A try is charged before the password is checked, by one atomic statement, so that many parallel guesses can't slip through together.
+A try is charged before the password is checked, by one atomic statement, so that many parallel guesses can't slip through together. All
+transactions take the address before the account, so that none waits for another in a circle.
 """
 
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class LoginLimits:
         self._signer = signer
 
     async def charge(self, conn: AsyncConnection, account: str, address: str) -> int:
-        """Charge one try.
+        """Charge one try: to the address, and if that may go on, to the account. So who is blocked can't block somebody else's name.
 
         Args:
             conn: a connection whose transaction is committed before the password is checked.
@@ -47,19 +48,16 @@ class LoginLimits:
         Returns:
             0 when the try may go on, else the seconds to wait.
         """
-        waits = [await self._charge(conn, limit, key) for limit, key in ((ACCOUNT, account), (ADDRESS, address))]
-        return max(waits)
+        return await self._charge(conn, ADDRESS, address) or await self._charge(conn, ACCOUNT, account)
 
     async def succeeded(self, conn: AsyncConnection, account: str, address: str) -> None:
-        """Forget the account's failures, and take back what this try cost the address; old rows are removed on the way."""
+        """Take back what this try cost the address, and forget the account's failures; old rows are removed on the way."""
         attempts = login_attempts
-        await conn.execute(
-            attempts.delete().where(
-                sa.or_(attempts.c.key == self._key(ACCOUNT, account), attempts.c.last_at < sa.func.now() - FORGET_AFTER),
-            )
-        )
         refund = {"failures": sa.func.greatest(attempts.c.failures - 1, 0), "blocked_until": sa.func.now()}
         await conn.execute(attempts.update().where(attempts.c.key == self._key(ADDRESS, address)).values(refund))
+        await conn.execute(attempts.delete().where(attempts.c.key == self._key(ACCOUNT, account)))
+        old = sa.select(attempts.c.key).where(attempts.c.last_at < sa.func.now() - FORGET_AFTER).with_for_update(skip_locked=True)
+        await conn.execute(attempts.delete().where(attempts.c.key.in_(old)))
 
     def _key(self, limit: Limit, text: str) -> bytes:
         # A keyed hash: people type passwords into the name field, and addresses are personal data.
