@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -36,8 +37,12 @@ def test_a_process_is_started_seen_and_ended(processes: Processes) -> None:
     assert processes.names() == []
 
 
-def test_a_process_that_ignores_sigterm_is_killed(processes: Processes) -> None:
-    processes.start("deaf", ["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"])
+def test_a_process_that_ignores_sigterm_is_killed(processes: Processes, settings: Settings) -> None:
+    # One process: a child of a shell would outlive it for a moment.
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    processes.start("deaf", [sys.executable, "-c", deaf])
+    while tail(settings.log / "deaf.log") != "deaf":
+        processes.require_alive("deaf")
     processes.stop("deaf", grace=0.3)
     assert list(processes.strays()) == []
 
@@ -47,7 +52,8 @@ def test_a_recycled_pid_is_left_alone(processes: Processes, settings: Settings) 
         processes.start("sleeper", ["sleep", "60"])
         record = processes.record("sleeper")
         assert record is not None
-        stale = replace(record, pid=stranger.pid, start_time=record.start_time - 1)
+        # Started long before the stranger, which may be as old as the sleeper or a tick older.
+        stale = replace(record, pid=stranger.pid, start_time=record.start_time - 1000)
         (settings.pids / "stale.json").write_text(json.dumps(asdict(stale)))
         assert not processes.alive("stale")
         processes.stop("stale")
