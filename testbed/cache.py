@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,23 @@ def locked(file: Path) -> Iterator[None]:
     with file.open("a") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
+
+
+def require_access(directory: Path) -> None:
+    """Check that this user may read and change a directory, which need not exist yet.
+
+    Raises:
+        Refused: It belongs to somebody else, or would have to be made where only others may.
+    """
+    existing = directory
+    try:
+        while not existing.exists():
+            existing = existing.parent
+        allowed = os.access(existing, os.R_OK | os.W_OK | os.X_OK)
+    except PermissionError:  # a directory above it can't even be entered
+        allowed = False
+    if not allowed:
+        raise Refused(f"{directory} can't be used by this user (Permission denied); choose another one with --dir, or run as its owner.")
 
 
 def require_space(directory: Path, gibibytes: float, why: str) -> None:

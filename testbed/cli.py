@@ -10,7 +10,7 @@ from pathlib import Path
 
 from testbed import demo, netns, node, packages, plane, sim
 from testbed.api import Api
-from testbed.cache import locked
+from testbed.cache import locked, require_access
 from testbed.command import command_line
 from testbed.errors import Refused, TestbedError
 from testbed.images import PROJECT_IMAGES, ImageStore
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         settings = Settings.from_env(options.dir)
+        require_access(settings.directory)
         code: int = options.command(settings, options)
     except TestbedError as error:
         print(f"testbed: {error}", file=sys.stderr)
@@ -75,6 +76,8 @@ def _up(settings: Settings, options: argparse.Namespace) -> int:
     if options.sim < 0:
         raise Refused("--sim needs a positive number of nodes.")
     mode = "node" if options.node else "sim" if options.sim else "plane"
+    if mode == "node":
+        node.require_root()
     with locked(settings.directory / "lock"):
         found = plane.load_site(settings)
         if found is not None and _healthy(found[1]):

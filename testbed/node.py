@@ -33,14 +33,22 @@ PROGRAMS: Final = ("provisioner", "coredns", "kube-router", "kube-proxy", "kubel
 _TIMEOUT: Final = 60.0
 
 
+def require_root() -> None:
+    """Check who asks, before even the work directory is made.
+
+    Raises:
+        Refused: not root.
+    """
+    if os.geteuid() != 0:
+        raise Refused("A node needs root: it makes namespaces, mounts and control groups.")
+
+
 def check(settings: Settings) -> None:
     """Look for what would make a node fail, before anything is changed; install missing Debian packages.
 
     Raises:
-        Refused: not root, no control groups, a taken route, too little disk, or packages that can't be had.
+        Refused: no control groups, a taken route, too little disk, or packages that can't be had.
     """
-    if os.geteuid() != 0:
-        raise Refused("A node needs root: it makes namespaces, mounts and control groups.")
     Cgroups.of(settings).check()
     require_space(settings.directory, 6, "a node with its images")
     packages.ensure(packages.NODE_PROGRAMS | packages.IMAGE_PROGRAMS, Progress().say)
