@@ -26,6 +26,7 @@ from chatbot_operator.constants import (
 )
 from chatbot_operator.desired.references import secret_names
 from chatbot_operator.engine.decide import decide
+from chatbot_operator.engine.effects import target_of
 from chatbot_operator.model.decision import Decision
 from chatbot_operator.model.effect import Apply, CreateSecret, Delete, Effect, Emit, PatchMetadata, SetFinalizer
 from chatbot_operator.model.fingerprint import fingerprint, template_fingerprint
@@ -52,6 +53,7 @@ class Thing:
     replicas_managers: str = ""
     revision: int = 1
     health: Health | None = None
+    finalizers: tuple[str, ...] = ()
 
     @property
     def labels(self) -> dict[str, str]:
@@ -149,9 +151,10 @@ class Cluster:
 
     def _details(self, key: ObjectKey, thing: Thing) -> Mapping[str, str]:
         spec = thing.body.get("spec", {})
+        found = {"deletedAt": "2027-01-01T00:00:00Z", "finalizers": ",".join(thing.finalizers)} if thing.deleting else {}
         match key.kind:
             case "Deployment" | "StatefulSet":
-                found = {
+                found |= {
                     "template": template_fingerprint(thing.body),
                     "replicas": str(spec.get("replicas", 1)),
                     "replicasManagers": thing.replicas_managers,
@@ -159,16 +162,14 @@ class Cluster:
                     "templateHash": thing.annotations.get(ANNOTATION_TEMPLATE_HASH, ""),
                 }
             case "PersistentVolumeClaim":
-                found = {
+                found |= {
                     "phase": "Bound" if thing.health and thing.health.ready else "Pending",
                     "requested": spec["resources"]["requests"]["storage"],
                     "storageClass": spec.get("storageClassName", ""),
                     "systemIdentifier": thing.annotations.get(ANNOTATION_SYSTEM_IDENTIFIER, ""),
                 }
             case "Secret":
-                found = {"systemIdentifier": thing.annotations.get(ANNOTATION_SYSTEM_IDENTIFIER, "")}
-            case _:
-                found = {}
+                found |= {"systemIdentifier": thing.annotations.get(ANNOTATION_SYSTEM_IDENTIFIER, "")}
         return {name: value for name, value in found.items() if value}
 
     # -- what a pass does
@@ -192,6 +193,9 @@ class Cluster:
         return decision
 
     def _do(self, effect: Effect) -> EffectFailure | None:
+        key = target_of(self.snapshot(), effect) if self.refuse and not isinstance(effect, Emit) else None
+        if key in self.refuse:
+            return EffectFailure(key, self.refuse[key][0], "refused", self.refuse[key][1])
         match effect:
             case Apply():
                 return self._apply(effect)
@@ -213,9 +217,6 @@ class Cluster:
 
     def _apply(self, effect: Apply) -> EffectFailure | None:
         key = key_of(effect.manifest)
-        if key in self.refuse:
-            reason, stuck = self.refuse[key]
-            return EffectFailure(key, reason, "refused", stuck)
         self.applied += 1
         live = self.things.get(key)
         body = orjson.loads(orjson.dumps(effect.manifest))
@@ -252,7 +253,7 @@ class Cluster:
         thing = self.things.get(key)
         if thing is None or thing.uid != uid:
             return
-        if key.kind == "PersistentVolumeClaim" and self._in_use(key.name):
+        if thing.finalizers or (key.kind == "PersistentVolumeClaim" and self._in_use(key.name)):
             thing.deleting = True
             return
         self.remove(key)
@@ -282,7 +283,7 @@ class Cluster:
                 case "Deployment" | "StatefulSet":
                     thing.health = self._workload_health(key, thing)
                 case "PersistentVolumeClaim":
-                    if thing.deleting and not self._in_use(key.name):
+                    if thing.deleting and not thing.finalizers and not self._in_use(key.name):
                         self.remove(key)
                     elif thing.health and not thing.health.ready and self._wanted(key.name):
                         thing.health = Health(ready=True, reason="Bound")

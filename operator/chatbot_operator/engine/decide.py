@@ -1,8 +1,10 @@
 """Decides a whole pass: one snapshot in, one status and the effects that follow from it out. Pure: no I/O, clock or randomness."""
 
+from collections.abc import Sequence
+
 from chatbot_operator.api.v1alpha1.instance import Lifecycle
-from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus, RetryStatus
-from chatbot_operator.constants import ANNOTATION_APPLY_UPDATE
+from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus, JobStatus, RetryStatus
+from chatbot_operator.constants import ANNOTATION_APPLY_UPDATE, ANNOTATION_RECONCILE_AT
 from chatbot_operator.desired import names
 from chatbot_operator.desired.inputs import Claim, Inputs, Observed
 from chatbot_operator.desired.plan import render_plan
@@ -38,11 +40,10 @@ def decide(snapshot: Snapshot) -> Decision:
     if snapshot.spec.lifecycle is Lifecycle.PAUSED:
         return _observe_only(world, steady, convergence)
     case = RetryCase(snapshot.identity, snapshot.status.retry, snapshot.failures, snapshot.now, world.requested)
-    retry = decide_retry(case, [*steady.secrets.effects, *convergence.effects])
+    retry = decide_retry(case, [*decide_finalizer(snapshot, snapshot.spec), *steady.secrets.effects, *convergence.effects])
     version = _operator_version(snapshot, plan, convergence)
     derived = derive_status(world, steady, convergence, retry.state, version)
-    effects = (*decide_finalizer(snapshot, snapshot.spec), *retry.effects, *derived.events)
-    return Decision(derived.status, effects, _outcome(snapshot, steady, retry.state))
+    return Decision(derived.status, (*retry.effects, *derived.events), _outcome(snapshot, steady.jobs, retry.state))
 
 
 def _inputs(world: World, steady: Steady) -> Inputs:
@@ -93,12 +94,12 @@ def _operator_version(snapshot: Snapshot, plan: Plan, convergence: Convergence) 
     return recorded if plan.untouched and recorded is not None else running
 
 
-def _outcome(snapshot: Snapshot, steady: Steady, retry: RetryStatus | None) -> Outcome:
+def _outcome(snapshot: Snapshot, jobs: Sequence[JobStatus], retry: RetryStatus | None) -> Outcome:
     """Return when to look again without being woken: at the next attempt of a Job or of a refused object.
 
     An attempt that is due and was not made waits for something else, such as the end of hibernation, which wakes by itself.
     """
-    times = [parse_time(job.next_time) for job in steady.jobs if job.outcome == "Failed"]
+    times = [parse_time(job.next_time) for job in jobs if job.outcome == "Failed"]
     times += [parse_time(retry.next_time)] if retry is not None else []
     waits = [(moment - snapshot.now).total_seconds() for moment in times if moment is not None and moment > snapshot.now]
     return Outcome(requeue_after=min(waits, default=None), error=retry is not None)
@@ -114,13 +115,15 @@ def _observe_only(world: World, steady: Steady, convergence: Convergence) -> Dec
 def _decide_end(snapshot: Snapshot) -> Decision:
     """Decide about an instance, or a whole namespace, that is going away."""
     decided = decide_deletion(snapshot)
-    message = decided.verdict.message or "the rest is removed by Kubernetes"
-    conditions = Conditions(snapshot.status.conditions, snapshot.identity.generation, snapshot.now)
-    conditions.put("Ready", False, "Deleting", message)
-    conditions.put("Reconciling", True, "Deleting", message)
-    conditions.put("Stalled", False, "NotStalled")
+    identity, reason, message = snapshot.identity, decided.verdict.reason, decided.verdict.message
+    conditions = Conditions(snapshot.status.conditions, identity.generation, snapshot.now)
+    conditions.put("Ready", False, reason, message)
+    conditions.put("Reconciling", not decided.stalled, "Settled" if decided.stalled else reason, "" if decided.stalled else message)
+    conditions.put("Stalled", decided.stalled, reason if decided.stalled else "NotStalled", message if decided.stalled else "")
     events = conditions.events() if not snapshot.namespace_terminating else ()
-    return Decision(_with_conditions(snapshot, conditions), (*decided.effects, *events))
+    handled = identity.annotations.get(ANNOTATION_RECONCILE_AT, snapshot.status.last_handled_reconcile_at)
+    status = _with_conditions(snapshot, conditions).model_copy(update={"retry": decided.retry, "last_handled_reconcile_at": handled})
+    return Decision(status, (*decided.effects, *events), _outcome(snapshot, (), decided.retry))
 
 
 def _decide_invalid(snapshot: Snapshot) -> Decision:

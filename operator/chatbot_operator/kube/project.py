@@ -11,6 +11,7 @@
 - Service: `clusterIP`.
 - Secret: `systemIdentifier`.
 - HorizontalPodAutoscaler: `currentReplicas`, `desiredReplicas`.
+- Any kind that is being deleted: `deletedAt`, and `finalizers` (comma list) that hold it.
 """
 
 import sys
@@ -95,8 +96,14 @@ def _controller_uid(metadata: Mapping[str, Any]) -> str:
 
 def _details(live: Live) -> dict[str, str]:
     look = _BY_KIND.get(live["kind"])
-    found = look(live) if look else {}
+    found = (look(live) if look else {}) | _deletion(live["metadata"])
     return {name: value for name, value in found.items() if value}
+
+
+def _deletion(metadata: Mapping[str, Any]) -> dict[str, str]:
+    if "deletionTimestamp" not in metadata:
+        return {}
+    return {"deletedAt": str(metadata["deletionTimestamp"]), "finalizers": ",".join(metadata.get("finalizers") or ())}
 
 
 def _workload(live: Live) -> dict[str, str]:

@@ -11,15 +11,14 @@ from chatbot_operator.gates.volume import REASON
 from chatbot_operator.machines.conditions import worst
 from chatbot_operator.machines.convergence import Convergence
 from chatbot_operator.machines.release import WAITS_FOR_DATABASE
+from chatbot_operator.machines.retry import judge_refusals
 from chatbot_operator.machines.steady import Steady
 from chatbot_operator.machines.world import World
 from chatbot_operator.model.objects import ChildState
 from chatbot_operator.model.targets import ComponentTarget
-from chatbot_operator.model.verdict import OK, Decision, Verdict, stop, wait
+from chatbot_operator.model.verdict import OK, Decision, Verdict, wait
 
 _ON_ITS_WAY = frozenset({"SecretPending", "Applying", "NotCreated", "NotObserved", "PodsNotReady", "RollingOut"})
-_NEEDS_PERSON = frozenset({"QuotaExceeded", "Forbidden"})
-"""Refusals that waiting does not end, although the same request may succeed later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ class Findings:
 
 def gather_findings(world: World, steady: Steady, convergence: Convergence, retry: RetryStatus | None) -> Findings:
     """Return what is wrong, from verdicts that were made."""
-    refused = _refusals(world, retry)
+    refused = judge_refusals(retry, world.snapshot.identity.namespace)
     found: list[Finding] = []
     if world.spec.database.mode is Mode.MANAGED:
         course = _first(steady.holds[names.POSTGRES], *_unsettled(convergence, names.POSTGRES_VOLUME, names.BOOTSTRAP, names.POSTGRES))
@@ -175,16 +174,3 @@ def _leaving(convergence: Convergence) -> Verdict:
         return OK
     first = convergence.leaving[0]
     return wait("Pruning", f"what is no longer wanted is being removed, for example {first.kind} {first.name}")
-
-
-def _refusals(world: World, retry: RetryStatus | None) -> dict[str, Verdict]:
-    """Return the verdicts on refused objects, by object."""
-    if retry is None:
-        return {}
-    namespace = f"{world.snapshot.identity.namespace}/"
-    found = {}
-    for failure in retry.failures:
-        text = f"{failure.message}; next try at {retry.next_time}"
-        judge = stop if failure.stuck or failure.reason in _NEEDS_PERSON else wait
-        found[failure.object.replace(namespace, "")] = judge(failure.reason, text)
-    return found

@@ -7,15 +7,19 @@ The next attempt is counted and its successor's time written before it is made: 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from chatbot_operator.api.v1alpha1.instance_status import RetryFailure, RetryStatus
 from chatbot_operator.machines.backoff import decide_delay, format_time, parse_due
-from chatbot_operator.model.effect import Apply, CreateSecret, Delete, Effect, PatchMetadata
+from chatbot_operator.model.effect import Apply, CreateSecret, Delete, Effect, PatchMetadata, SetFinalizer
 from chatbot_operator.model.objects import ObjectKey, key_of
 from chatbot_operator.model.snapshot import EffectFailure, Identity
+from chatbot_operator.model.verdict import Verdict, stop, wait
 
 _MAX_FAILURES = 16
 _MAX_MESSAGE = 512
+_NEEDS_PERSON: Final = frozenset({"QuotaExceeded", "Forbidden"})
+"""Refusals that waiting does not end, although the same request may succeed later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ def decide_retry(case: RetryCase, effects: Sequence[Effect]) -> RetryDecision:
     if state is not None and (state.generation != case.identity.generation or case.requested):
         return RetryDecision(None, tuple(effects))
     known = {failure.object: failure for failure in (state.failures if state else ())}
-    fresh = {str(failure.key): _remember(failure) for failure in case.failures}
+    fresh = {str(failure.key): _remember(failure, known.get(str(failure.key)), case.now) for failure in case.failures}
     failing = {name: failure for name, failure in {**known, **fresh}.items() if name in wanted}
     if not failing:
         return RetryDecision(None, tuple(effects))
@@ -55,6 +59,19 @@ def decide_retry(case: RetryCase, effects: Sequence[Effect]) -> RetryDecision:
     if due is not None and case.now < due:
         return _hold_back(case, effects, failures, state)
     return RetryDecision(_with(_next(case, failures, attempts=state.attempts + 1), failures), tuple(effects))
+
+
+def judge_refusals(state: RetryStatus | None, namespace: str) -> dict[str, Verdict]:
+    """Return the verdicts on refused objects, by object."""
+    if state is None:
+        return {}
+    found = {}
+    for failure in state.failures:
+        since = f" since {failure.since}" if failure.since else ""
+        text = f"{failure.message}; refused{since}, next try at {state.next_time}"
+        judge = stop if failure.stuck or failure.reason in _NEEDS_PERSON else wait
+        found[failure.object.replace(f"{namespace}/", "")] = judge(failure.reason, text)
+    return found
 
 
 def _hold_back(case: RetryCase, effects: Sequence[Effect], failures: list[RetryFailure], state: RetryStatus) -> RetryDecision:
@@ -71,8 +88,14 @@ def _with(state: RetryStatus, failures: list[RetryFailure]) -> RetryStatus:
     return state.model_copy(update={"failures": failures})
 
 
-def _remember(failure: EffectFailure) -> RetryFailure:
-    return RetryFailure(object=str(failure.key), reason=failure.reason, message=failure.message[:_MAX_MESSAGE], stuck=failure.stuck)
+def _remember(failure: EffectFailure, known: RetryFailure | None, now: datetime) -> RetryFailure:
+    return RetryFailure(
+        object=str(failure.key),
+        reason=failure.reason,
+        message=failure.message[:_MAX_MESSAGE],
+        stuck=failure.stuck,
+        since=(known.since if known is not None else None) or format_time(now),
+    )
 
 
 def _target(identity: Identity, effect: Effect) -> ObjectKey | None:
@@ -83,5 +106,7 @@ def _target(identity: Identity, effect: Effect) -> ObjectKey | None:
             return ObjectKey("Secret", identity.namespace, effect.request.name)
         case Delete() | PatchMetadata():
             return effect.key
+        case SetFinalizer():
+            return ObjectKey("ChatbotInstance", identity.namespace, identity.name)
         case _:
             return None

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec
 from chatbot_operator.api.v1alpha1.instance_status import JobStatus
-from chatbot_operator.constants import ANNOTATION_RECONCILE_AT, LABEL_COMPONENT, LABEL_NUMBER
+from chatbot_operator.constants import LABEL_COMPONENT, LABEL_NUMBER
 from chatbot_operator.desired import names
 from chatbot_operator.gates.readiness import is_blocked, judge_workload
 from chatbot_operator.model.objects import ChildState, ObjectKey
@@ -32,8 +32,7 @@ class World:
     @property
     def requested(self) -> bool:
         """Return whether a person asks for a pass that was not made yet: what waits is tried again."""
-        asked = self.snapshot.identity.annotations.get(ANNOTATION_RECONCILE_AT)
-        return asked is not None and asked != self.snapshot.status.last_handled_reconcile_at
+        return self.snapshot.requested
 
     def child(self, kind: str, name: str) -> ChildState | None:
         """Return a child by kind and name."""

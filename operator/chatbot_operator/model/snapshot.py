@@ -6,6 +6,7 @@ from datetime import datetime
 
 from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec
 from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus
+from chatbot_operator.constants import ANNOTATION_RECONCILE_AT
 from chatbot_operator.model.objects import ChildState, ObjectKey
 
 
@@ -87,3 +88,9 @@ class Snapshot:
     restart_slots: int = 1
     """How many more instances may take new pod templates of a newer operator now (`CHATBOT_MAX_CONCURRENT_RESTARTS`); at least 1 for
     an instance that already holds a slot. Asked for by `ANNOTATION_APPLY_UPDATE` with this operator's version."""
+
+    @property
+    def requested(self) -> bool:
+        """Return whether a person asks for a pass that was not made yet: what waits is tried again."""
+        asked = self.identity.annotations.get(ANNOTATION_RECONCILE_AT)
+        return asked is not None and asked != self.status.last_handled_reconcile_at

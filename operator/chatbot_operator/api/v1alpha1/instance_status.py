@@ -78,6 +78,7 @@ class RetryFailure(StatusModel):
     reason: str = Field(default="", description="CamelCase reason of the refusal.")
     message: str = Field(default="", max_length=512, description="What was refused.")
     stuck: bool = Field(default=False, description="Whether waiting can't help.")
+    since: str | None = Field(default=None, description="RFC 3339 time of the first refusal in a row.")
 
 
 class RetryStatus(StatusModel):

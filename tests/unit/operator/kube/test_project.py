@@ -145,3 +145,15 @@ def test_workload_details_name_who_else_sets_replicas_and_hash_our_template() ->
     changed = Projector().project(made)
     assert changed.details["template"] != child.details["template"]
     assert changed.fingerprint != child.fingerprint != fingerprint({})
+
+
+def test_what_is_being_deleted_says_since_when_and_what_holds_it() -> None:
+    claim = live("PersistentVolumeClaim", "c", 1, spec={}, status={"phase": "Bound"})
+    claim["metadata"]["annotations"] = {}
+    claim["metadata"]["finalizers"] = ["kubernetes.io/pvc-protection", "backup.example/keep"]
+    assert "finalizers" not in Projector().project(claim).details
+    claim["metadata"]["deletionTimestamp"] = "2027-01-01T00:00:00Z"
+    found = Projector().project(claim)
+    assert found.deleting
+    assert found.details["deletedAt"] == "2027-01-01T00:00:00Z"
+    assert found.details["finalizers"] == "kubernetes.io/pvc-protection,backup.example/keep"
