@@ -2,7 +2,7 @@
 
 RuntimeFault
 ├── ConfigError        the process was started wrongly; the sentence names the variable
-├── DatabaseDown       PostgreSQL can't be reached now: HTTP 503, callers retry
+├── DatabaseDown       PostgreSQL can't be used now: HTTP 503, callers retry
 └── Refused            a request can't be served; carries its HTTP status and a problem type
 """
 
@@ -20,7 +20,15 @@ class ConfigError(RuntimeFault):
 
 
 class DatabaseDown(RuntimeFault):
-    """PostgreSQL does not answer, or refuses connections, at this moment."""
+    """PostgreSQL does not answer, or does not serve us, at this moment.
+
+    Attributes:
+        reason: CamelCase word for it, which pages translate.
+    """
+
+    def __init__(self, message: str, *, reason: str = "DatabaseUnreachable") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Refused(RuntimeFault):

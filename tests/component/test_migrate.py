@@ -167,7 +167,7 @@ def test_an_unreachable_database_and_a_wrong_password(empty_database: Database, 
     code, result = migrate(empty_database, tmp_path, DATABASE_PORT="1")
     assert (code, result["reason"]) == (1, "DatabaseUnreachable")
     code, result = migrate(empty_database, tmp_path, DATABASE_PASSWORD="wrong-7c1f9d3b")
-    assert (code, result["outcome"]) == (1, "Failed")
+    assert (code, result["reason"]) == (1, "DatabaseUnreachable")
     assert "wrong-7c1f9d3b" not in json.dumps(result)
 
 

@@ -1,13 +1,13 @@
 """The connection pool, and transactions whose failures say whether the database is down or the statement was wrong."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -18,8 +18,25 @@ from chatbot_runtime.settings import Settings
 SPARE_S = 2.0
 """The client gives up this much later than the server would, so that normally the server's own error is seen."""
 
-_DOWN = ("08", "53", "57P")
-"""SQLSTATE classes of a server that can't serve now: connection, resources, shutdown or crash."""
+UNREACHABLE: Final = "DatabaseUnreachable"
+READ_ONLY: Final = "DatabaseReadOnly"
+
+_DOWN: Final[Mapping[str, str]] = {
+    "08": UNREACHABLE,
+    "53": UNREACHABLE,
+    "57P": UNREACHABLE,
+    "28": "DatabaseRefusesLogin",
+    "3D000": "DatabaseMissing",
+    "25006": READ_ONLY,
+}
+"""SQLSTATEs, by their beginnings, of a server that can't serve us now: connection, resources, shutdown or crash; and what people mend."""
+
+_TO_DO: Final[Mapping[str, str]] = {
+    UNREACHABLE: "the database can't serve now",
+    "DatabaseRefusesLogin": "the database refuses this user or password: compare the Secret with the role, and see pg_hba.conf",
+    "DatabaseMissing": "the server has no database of this name: check the name, or restore the database",
+    READ_ONLY: "the database takes no writes: it is a standby, or default_transaction_read_only is on",
+}
 
 _AGAIN = ("40", "57014", "55P03", "25P03", "0A000")
 """SQLSTATEs of work that a repeat may do: deadlock, time limits, and a statement that was planned before a migration."""
@@ -116,7 +133,8 @@ async def _guard() -> AsyncIterator[None]:
         if not is_down(error) and sqlstate(error) not in _AGAIN and not sqlstate(error).startswith(_AGAIN[0]):
             raise
         metrics.DB_CONNECTION_ERRORS.inc()
-        raise DatabaseDown(_sentence(error)) from error
+        reason = _reason(error) or UNREACHABLE
+        raise DatabaseDown(f"{_TO_DO[reason]} ({_name(error)})", reason=reason) from error
 
 
 def sqlstate(error: BaseException) -> str:
@@ -127,19 +145,35 @@ def sqlstate(error: BaseException) -> str:
 
 def is_down(error: BaseException) -> bool:
     """Whether an error means that the database can't serve now, and not that a statement is wrong."""
-    if isinstance(error, DBAPIError):
-        if error.connection_invalidated or sqlstate(error).startswith(_DOWN):
-            return True
-        # asyncpg's InterfaceError is a lost connection, but also a value that it can't encode.
-        cause = error.orig.__cause__ if error.orig is not None else None
-        return isinstance(error, InterfaceError | OperationalError) and not isinstance(cause, ValueError | TypeError)
-    return isinstance(error, PoolTimeout | OSError | TimeoutError) or sqlstate(error).startswith(_DOWN)
+    if _reason(error):
+        return True
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, PoolTimeout | OSError | TimeoutError)
+    # The driver's InterfaceError is a lost connection, or a statement or setting that it can't use: a fault that no waiting cures.
+    cause = error.orig.__cause__ if error.orig is not None else None
+    about_connection = isinstance(error, InterfaceError) and error.statement is None and not isinstance(cause, ValueError | TypeError)
+    return error.connection_invalidated or about_connection
 
 
-def _sentence(error: BaseException) -> str:
-    """Describe an outage without the statement or its values."""
+async def check_writable(conn: AsyncConnection) -> None:
+    """Pass if the connection's transaction may write.
+
+    Raises:
+        DatabaseDown: it may not; on a standby no transaction may.
+    """
+    if (await conn.execute(sa.text("SELECT current_setting('transaction_read_only')"))).scalar_one() == "on":
+        raise DatabaseDown(_TO_DO[READ_ONLY], reason=READ_ONLY)
+
+
+def _reason(error: BaseException) -> str | None:
+    code = sqlstate(error)
+    return next((reason for start, reason in _DOWN.items() if code.startswith(start)), None)
+
+
+def _name(error: BaseException) -> str:
+    """Name an error's type, and never its text: that may hold the statement or its values."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    return f"the database can't serve now ({type(cause).__name__})"
+    return type(cause.__cause__ or cause).__name__
 
 
 def _count_connections(engine: AsyncEngine) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chatbot_runtime import metrics
 from chatbot_runtime.db.compat import check_schema
-from chatbot_runtime.db.engine import transaction
+from chatbot_runtime.db.engine import READ_ONLY, UNREACHABLE, check_writable, transaction
 from chatbot_runtime.errors import DatabaseDown
 from chatbot_runtime.health.board import BOT, CHANNEL, DATABASE, QUEUE, REDIS, Finding, Status
 from chatbot_runtime.health.judge import judge_bot, judge_channel, judge_queue
@@ -34,7 +34,7 @@ def redis_probe(redis: RedisClient) -> Probe:
 
 
 class DatabaseProbe:
-    """Checks that the database answers and fits; with `contents`, also judges queue, channels and bot from what it holds."""
+    """Checks that the database answers, fits and takes writes; with `contents`, also judges queue, channels and bot from what it holds."""
 
     def __init__(self, engine: AsyncEngine, *, contents: bool) -> None:
         self._engine = engine
@@ -46,9 +46,13 @@ class DatabaseProbe:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 return await self._look()
-        except (DatabaseDown, TimeoutError):
-            down = Finding(Status.DOWN, "the database does not answer", "DatabaseUnreachable")
-            return {DATABASE: down, **self._unchecked()}
+        except TimeoutError:
+            down = Finding(Status.DOWN, "the database does not answer", UNREACHABLE)
+        except DatabaseDown as error:
+            down = Finding(Status.DOWN, str(error), error.reason)
+            if error.reason == READ_ONLY:
+                await self._engine.dispose()  # a session keeps the default that it began with, also when the database takes writes again
+        return {DATABASE: down, **self._unchecked()}
 
     def _unchecked(self) -> dict[str, Finding]:
         return dict.fromkeys((QUEUE, CHANNEL, BOT), _NOT_CHECKED) if self._contents else {}
@@ -60,6 +64,7 @@ class DatabaseProbe:
             metrics.SCHEMA_COMPATIBLE.set(schema.ok)
             if not schema.ok:
                 return {DATABASE: Finding(Status.DOWN, schema.problem, "SchemaIncompatible"), **self._unchecked()}
+            await check_writable(db)
             if not self._contents:
                 return {DATABASE: Finding(Status.OK)}
             stats = await read_stats(db)
