@@ -40,6 +40,9 @@ KEEP_ALIVE_S = 75
 """Longer than usual proxies keep idle connections, so that it is they who close them and no request meets a closing socket."""
 
 BACKLOG = 1024
+CONNECTIONS_MAX = 800
+"""Open connections, beyond which a request is 503 and its sender repeats it; fewer than the 1024 files that some systems allow."""
+
 EXIT_FAILED = 1
 
 log = structlog.get_logger(__name__)
@@ -142,6 +145,7 @@ def _config(asgi: ASGIApp, settings: Settings) -> uvicorn.Config:
         proxy_headers=True,
         forwarded_allow_ips=settings.trusted_proxies,
         backlog=BACKLOG,
+        limit_concurrency=CONNECTIONS_MAX,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.drain_timeout_s,
     )

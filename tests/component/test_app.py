@@ -1,5 +1,6 @@
 """The app as a real process: start in any order, signals, drain, exit codes, no secret in its output. Needs PostgreSQL and Redis."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from chatbot_runtime.app import CONNECTIONS_MAX
 from tests.component.conftest import ADMIN_PASSWORD
 from tests.component.running import (
     RuntimeProcess,
@@ -138,6 +140,16 @@ def test_a_forwarded_address_counts_only_from_a_trusted_proxy(start: Start, data
     answer = httpx.post(f"{app.url}/api/auth/login", json=body, headers={"x-forwarded-for": "203.0.113.9"}, timeout=20)
     assert answer.status_code == 200
     assert database.sql("SELECT host(ip::inet) FROM audit_events WHERE action = 'session.open'") == [seen]
+
+
+def test_more_connections_than_it_can_hold_are_sent_away_until_some_end(start: Start) -> None:
+    app = start("app").wait_ready()
+    with contextlib.ExitStack() as held:
+        for _ in range(CONNECTIONS_MAX):
+            held.enter_context(socket.create_connection(("127.0.0.1", app.port), timeout=10))
+        wait_for(lambda: httpx.get(f"{app.url}/livez").status_code == 503, "the refusal")
+        assert app.probe("/readyz").status_code == 200  # type: ignore[union-attr]
+    wait_for(lambda: httpx.get(f"{app.url}/livez").status_code == 200, "room again")
 
 
 def test_two_replicas_start_together_and_share_sessions(start: Start) -> None:

@@ -1,6 +1,7 @@
 """Every route times every role: the table decides, and what is not in the table is denied. Needs PostgreSQL and Redis."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
@@ -8,12 +9,16 @@ import pytest
 from fastapi.routing import APIRoute, APIWebSocketRoute
 from starlette.routing import Mount
 
-from chatbot_runtime.api import access
+from chatbot_runtime.api import access, middleware
 from chatbot_runtime.api.access import RULES, WEBSOCKET, Access
 from chatbot_runtime.auth.passwords import Passwords
 from chatbot_runtime.db.engine import transaction
 from chatbot_runtime.db.schema_auth import users
-from tests.component.running import Api, api_fixture  # noqa: F401  a fixture
+from tests.component.running import (
+    Api,
+    api_fixture,  # noqa: F401  a fixture
+    signed,
+)
 
 pytestmark = pytest.mark.component
 
@@ -127,6 +132,20 @@ async def test_bad_bodies_are_refused_with_a_reason(api: Api, content: bytes, st
     answer = await api.client.post("/api/auth/login", content=content, headers={"content-type": "application/json"})
     assert answer.status_code == status, answer.text
     assert answer.json()["type"].startswith("urn:chatbot:problem:")
+
+
+@pytest.mark.parametrize("path", ["/api/auth/login", "/webhooks/cloud"])
+async def test_a_body_that_comes_drop_by_drop_is_408(api: Api, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    async def drops() -> AsyncIterator[bytes]:
+        while True:
+            yield b"{"
+            await asyncio.sleep(0.02)
+
+    monkeypatch.setattr(middleware, "BODY_S", 0.1)
+    answer = await api.client.post(path, content=drops(), headers={**signed(b""), "content-type": "application/json"})
+    assert answer.status_code == 408
+    assert answer.json()["type"] == "urn:chatbot:problem:request-timeout"
+    assert answer.headers["connection"] == "close"
 
 
 async def test_a_bug_is_a_problem_with_an_id_and_tells_nothing_else(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

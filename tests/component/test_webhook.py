@@ -205,6 +205,15 @@ def test_ten_mib_are_refused_without_being_read(start: Callable[..., RuntimeProc
     assert httpx.post(f"{app.url}{PATH}", content=big, headers=signed(big), timeout=20).status_code == 413
 
 
+@pytest.mark.parametrize("signature", ["", "sha256=abc", "sha1=" + "0" * 40])
+def test_without_a_signature_the_body_is_not_even_read(start: Callable[..., RuntimeProcess], signature: str) -> None:
+    app = start("app").wait_ready()
+    with socket.create_connection(("127.0.0.1", app.port), timeout=5) as client:
+        head = f"POST {PATH} HTTP/1.1\r\nHost: bot\r\nContent-Length: 100000\r\nX-Hub-Signature-256: {signature}\r\n\r\n"
+        client.sendall(head.encode() + b"{")
+        assert client.recv(65_536).startswith(b"HTTP/1.1 401")
+
+
 def test_an_outage_is_503_and_nothing_is_lost_after_it(start: Callable[..., RuntimeProcess], database: Database, outage: Postgres) -> None:
     app = start("app").wait_ready()
     before, during, after = (text_webhook((f"wamid.{name}", "hola")) for name in ("before", "during", "after"))

@@ -1,8 +1,9 @@
-"""The frame around every request: id, size limit, security headers, log line, metrics, and the count that a drain waits for.
+"""The frame around every request: id, limits of its body, security headers, log line, metrics, and the count that a drain waits for.
 
 Plain ASGI, because it lies on the path of every webhook.
 """
 
+import asyncio
 import re
 import time
 from collections.abc import Iterable
@@ -21,6 +22,8 @@ WEBHOOK_MAX: Final = 3 * 1024 * 1024
 """Bytes. The Cloud API's webhooks are documented as at most 3 MB."""
 BODY_MAX: Final = 64 * 1024
 """Bytes of any other request."""
+BODY_S: Final = 10.0
+"""Seconds in which a body must have come: who sends it drop by drop holds a connection, and at the end a drain, for no longer."""
 
 CSP: Final = (
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'; "
@@ -85,8 +88,8 @@ class Frame:
         yield b"x-request-id", request_id.encode()
         if api:
             yield b"cache-control", b"no-store"
-        if code == 413 or self._lifecycle.stopping.is_set():
-            # 413: the rest of the body will not be read. Stopping: the next request should go to another replica.
+        if code in (408, 413) or self._lifecycle.stopping.is_set():
+            # 408, 413: the rest of the body will not be read. Stopping: the next request should go to another replica.
             yield b"connection", b"close"
 
 
@@ -124,14 +127,22 @@ def _too_large(limit: int, request_id: str) -> ASGIApp:
 
 
 def _limited(receive: Receive, limit: int) -> Receive:
-    """Return a `receive` that stops a body without Content-Length at the limit."""
-    seen = 0
+    """Return a `receive` that stops a body that is too slow, or too large without having said so."""
+    seen, whole = 0, False
+    deadline = asyncio.get_running_loop().time() + BODY_S
 
     async def limited() -> Message:
-        nonlocal seen
-        message = await receive()
+        nonlocal seen, whole
+        if whole:  # what comes now is only that the client has left, which takes as long as the answer
+            return await receive()
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError:
+            raise HTTPException(408, f"The body did not come within {BODY_S:g} s.") from None
         if message["type"] == "http.request":
             seen += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
             if seen > limit:
                 raise HTTPException(413, f"The body may have at most {limit} bytes.")
         return message
