@@ -104,7 +104,7 @@ async def build(config: Config, clock: Clock, metrics: Metrics, health: ProcessH
     )
     shell = Shell(Inbox(store, queue, relist.watch_told), credentials, config.namespaces, take_signals)
     health.watches_heard_at = lambda: max(reflectors.last_activity(), elector.last_seen)
-    health.watch_missed_at = lambda: relist.missed_at
+    health.watch_deaf_at = lambda: relist.deaf_at
     context = Context(client, elector, reflectors, store, queue, workers, relist, shell)
     _measure(context, config, metrics, health)
     return context

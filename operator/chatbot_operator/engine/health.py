@@ -21,8 +21,8 @@ class ProcessHealth:
         self._started_at = clock.monotonic()
         self.watches_heard_at: Callable[[], float] = lambda: self._started_at
         """Monotonic seconds at which any watch last delivered anything, bookmarks included."""
-        self.watch_missed_at: Callable[[], float | None] = lambda: None
-        """Monotonic seconds since when a watch is known to have missed something, or None."""
+        self.watch_deaf_at: Callable[[], float | None] = lambda: None
+        """Monotonic seconds since when a watch is known to miss things again and again, or None."""
         self.ready_reason = "Starting"
         """Why the process is not ready, or empty."""
 
@@ -45,8 +45,8 @@ class ProcessHealth:
             return ""
         if self.watch_age() > self._silence_seconds:
             return "WatchSilent"
-        missed = self.watch_missed_at()
-        return "WatchDeaf" if missed is not None and now - missed > self._silence_seconds else ""
+        deaf_at = self.watch_deaf_at()
+        return "WatchDeaf" if deaf_at is not None and now - deaf_at > self._silence_seconds else ""
 
     def not_ready(self) -> str:
         """Return why the process is not ready, or an empty text. A standby with warm caches is ready."""

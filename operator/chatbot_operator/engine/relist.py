@@ -40,7 +40,7 @@ class Client(Protocol):
 
 
 class Relist:
-    """Corrects the store from lists and remembers when the watch last missed something."""
+    """Corrects the store from lists and remembers whether the watch keeps missing things."""
 
     def __init__(
         self,
@@ -74,12 +74,15 @@ class Relist:
         self._on_gone = on_gone
         self._period = period
         self._grace = grace
-        self.missed_at: float | None = None
-        """Monotonic seconds at which a list first held what the watch had not told; None after the watch told something again."""
+        self._turn = 0
+        self._missed_in: int | None = None
+        """Turn in which a list first held what the watch had not told; None after the watch told something again."""
+        self.deaf_at: float | None = None
+        """Monotonic seconds at which a later list held such a thing too. One alone may be an event that was merely slow."""
 
     def watch_told(self) -> None:
         """Learn that the watch delivered an event: it is not deaf."""
-        self.missed_at = None
+        self._missed_in = self.deaf_at = None
 
     async def run(self) -> None:
         """Compare now and then until cancelled; a failing list is tried again at the next turn."""
@@ -89,6 +92,7 @@ class Relist:
 
     async def compare(self) -> None:
         """Compare each namespace once; one whose list fails does not keep the others from being compared."""
+        self._turn += 1
         for namespace in self._namespaces:
             try:
                 await self._compare(namespace)
@@ -138,6 +142,8 @@ class Relist:
             self._on_change(key)
 
     def _note(self, key: InstanceKey, what: str) -> None:
-        if self.missed_at is None:
-            self.missed_at = self._clock.monotonic()
+        if self._missed_in is None:
+            self._missed_in = self._turn
+        elif self._missed_in != self._turn and self.deaf_at is None:
+            self.deaf_at = self._clock.monotonic()
         _log.warning("watch.missed", namespace=key.namespace, instance=key.name, what=what)

@@ -58,9 +58,9 @@ def test_an_api_that_is_away_is_no_reason_to_restart(code: int) -> None:
 
 def test_a_watch_that_keeps_missing_things_ends_the_process_after_a_while() -> None:
     health, clock = _health()
-    missed = clock.seconds
+    deaf_at = clock.seconds
     health.watches_heard_at = lambda: clock.seconds
-    health.watch_missed_at = lambda: missed
+    health.watch_deaf_at = lambda: deaf_at
     health.answered("get", 200)
     assert health.not_alive() == ""
     clock.advance(SILENCE + 1)

@@ -42,7 +42,7 @@ async def test_equal_worlds_cost_one_list() -> None:
     world.both(live_instance("10"))
     await world.relist.compare()
     assert world.api.requests == ["list ChatbotInstance"]
-    assert world.relist.missed_at is None
+    assert world.relist.deaf_at is None
 
 
 async def test_an_instance_that_vanished_unseen_leaves_the_store() -> None:
@@ -51,7 +51,6 @@ async def test_an_instance_that_vanished_unseen_leaves_the_store() -> None:
     await world.relist.compare()
     assert world.store.get(KEY) is None
     assert world.gone == [KEY]
-    assert world.relist.missed_at == world.clock.seconds
 
 
 async def test_a_missed_change_and_a_missed_creation_wake_the_instance() -> None:
@@ -69,15 +68,36 @@ async def test_an_event_that_was_only_under_way_is_no_miss() -> None:
     world.relist._differs = lambda *_: world.store.put(live_instance("11")) and False  # type: ignore[method-assign]
     await world.relist.compare()
     assert world.changed == []
-    assert world.relist.missed_at is None
+    assert world.relist.deaf_at is None
+
+
+async def test_a_watch_is_deaf_once_a_second_list_in_a_row_held_what_it_had_not_told() -> None:
+    world = World()
+    for name in ("one", "two"):
+        world.api.put(live_instance("10", metadata={"name": name, "uid": f"uid-{name}"}))
+    await world.relist.compare()
+    assert len(world.changed) == 2
+    assert world.relist.deaf_at is None, "one event that came late is no reason to restart"
+    await world.relist.compare()
+    assert world.relist.deaf_at is None, "nothing new was missed"
+    world.clock.advance(600)
+    world.api.put(live_instance("12", metadata={"name": "three", "uid": "uid-three"}))
+    await world.relist.compare()
+    assert world.relist.deaf_at == world.clock.seconds
 
 
 async def test_a_watch_that_tells_again_is_not_deaf() -> None:
     world = World()
-    world.store.put(live_instance("10"))
+    for version in ("10", "11"):
+        world.relist.watch_told()
+        world.api.put(live_instance(version, metadata={"generation": int(version)}))
+        await world.relist.compare()
+    assert world.relist.deaf_at is None
+    world.api.put(live_instance("12", metadata={"generation": 12}))
     await world.relist.compare()
+    assert world.relist.deaf_at is not None
     world.relist.watch_told()
-    assert world.relist.missed_at is None
+    assert world.relist.deaf_at is None
 
 
 async def test_an_instance_created_while_the_list_ran_is_kept() -> None:
