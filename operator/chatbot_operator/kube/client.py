@@ -1,6 +1,6 @@
 """The API as the operator uses it: raw JSON objects, server-side apply, guarded mutations, paged lists, watches."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -9,7 +9,7 @@ from chatbot_operator.errors import Conflict, FieldConflict, Invalid, NotFound
 from chatbot_operator.kube.credentials import Credentials
 from chatbot_operator.kube.kinds import Kind, kind_of
 from chatbot_operator.kube.responses import status_error
-from chatbot_operator.kube.transport import Observe, Transport
+from chatbot_operator.kube.transport import Guard, Observe, Transport
 from chatbot_operator.model.objects import Manifest, ObjectKey, key_of
 
 Live = dict[str, Any]
@@ -47,18 +47,18 @@ class WatchEvent:
 
 
 class KubeClient:
-    """Requests to one API server. `guard` runs before every mutation and raises LeadershipLost when nothing may be changed."""
+    """Requests to one API server. `guard` runs before every attempt of a mutation and raises LeadershipLost when nothing may be changed."""
 
-    def __init__(self, transport: Transport, guard: Callable[[], None]) -> None:
+    def __init__(self, transport: Transport, guard: Guard) -> None:
         self._transport = transport
         self._guard = guard
 
     @classmethod
-    async def connect(cls, guard: Callable[[], None], observe: Observe) -> "KubeClient":
+    async def connect(cls, guard: Guard, observe: Observe) -> "KubeClient":
         """Return a client with the credentials of this process; no request is made yet.
 
         Args:
-            guard: Called before every mutation; raises LeadershipLost.
+            guard: Called before every attempt of a mutation; raises LeadershipLost.
             observe: Called with (verb, status) of each answer; 0 means that none came.
 
         Raises:
@@ -171,11 +171,14 @@ class KubeClient:
         Raises:
             Conflict: The name is taken.
         """
-        self._guard()
         key = key_of(manifest)
         path = kind_of(key.kind).path(key.namespace)
         params = {"fieldManager": FIELD_MANAGER}
-        return _live(await self._transport.send("create", "POST", path, target=str(key), params=params, body=manifest, repeatable=False))
+        return _live(
+            await self._transport.send(
+                "create", "POST", path, target=str(key), params=params, body=manifest, repeatable=False, guard=self._guard
+            )
+        )
 
     async def apply(self, manifest: Manifest, uid: str = "") -> Live:
         """Server-side apply one manifest and return the live object.
@@ -240,24 +243,25 @@ class KubeClient:
         Raises:
             Conflict: Another object has the name by now.
         """
-        self._guard()
         body = {"preconditions": {"uid": uid}, "propagationPolicy": propagation}
         path = kind_of(key.kind).path(key.namespace, key.name)
         try:
-            await self._transport.send("delete", "DELETE", path, target=str(key), body=body)
+            await self._transport.send("delete", "DELETE", path, target=str(key), body=body, guard=self._guard)
         except NotFound:
             return False
         return True
 
     async def _apply(self, key: ObjectKey, manifest: Manifest, precondition: Mapping[str, str]) -> Live:
-        self._guard()
         body = {**manifest, "metadata": {**manifest["metadata"], **precondition}}
         params = {"fieldManager": FIELD_MANAGER, "force": "true"}
         path = kind_of(key.kind).path(key.namespace, key.name)
-        return _live(await self._transport.send("apply", "PATCH", path, target=str(key), params=params, body=body, content_type=_APPLY))
+        return _live(
+            await self._transport.send(
+                "apply", "PATCH", path, target=str(key), params=params, body=body, content_type=_APPLY, guard=self._guard
+            )
+        )
 
     async def _patch(self, key: ObjectKey, body: Any, content_type: str, subresource: str, seconds: float | None) -> Live:
-        self._guard()
         return _live(
             await self._transport.send(
                 "patch",
@@ -268,6 +272,7 @@ class KubeClient:
                 body=body,
                 content_type=content_type,
                 seconds=seconds,
+                guard=self._guard,
             )
         )
 

@@ -61,7 +61,7 @@ class LeaderElector:
             LeadershipLost: The local deadline has passed.
         """
         if not self.is_leader():
-            raise LeadershipLost("this process is not the leader (any more); nothing was changed")
+            raise LeadershipLost("this process is not the leader (any more) and may change nothing")
 
     async def acquire(self) -> None:
         """Wait, as long as it takes, until this process is the leader."""

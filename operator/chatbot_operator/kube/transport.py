@@ -15,6 +15,8 @@ from chatbot_operator.kube.responses import error_of
 
 Observe = Callable[[str, int], None]
 """Called with (verb, HTTP status) of each answer; status 0 means that no answer came."""
+Guard = Callable[[], None]
+"""Called right before a request is sent; raises LeadershipLost when it may not be."""
 
 REQUEST_SECONDS: Final = 30.0
 CONNECT_SECONDS: Final = 5.0
@@ -53,6 +55,7 @@ class Transport:
         accept: str | None = None,
         seconds: float | None = None,
         repeatable: bool = True,
+        guard: Guard = lambda: None,
     ) -> Any:
         """Send one request and return the parsed JSON answer.
 
@@ -67,9 +70,10 @@ class Transport:
             accept: Accept header in place of plain JSON.
             seconds: Time-out in place of 30 seconds.
             repeatable: Sending twice does no harm, so a request lost on a dying connection is sent again, once.
+            guard: Asked before each attempt: the Lease may run out between the first and another.
 
         Raises:
-            KubeError: The typed error of the answer, or Unavailable without one.
+            KubeError: The typed error of the answer, or Unavailable without one. Whatever the guard raises comes through.
         """
         headers = {"Content-Type": content_type} if body is not None else {}
         if accept:
@@ -79,7 +83,7 @@ class Transport:
         for attempt in (1, 2):
             try:
                 async with self._request(
-                    verb, method, path, target=target, params=params, data=data, headers=headers, timeout=timeout
+                    verb, method, path, target=target, params=params, data=data, headers=headers, timeout=timeout, guard=guard
                 ) as response:
                     return _parsed(await response.read(), target)
             except (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError) as error:
@@ -131,6 +135,7 @@ class Transport:
         data: bytes | None,
         headers: Mapping[str, str],
         timeout: aiohttp.ClientTimeout | None,  # noqa: ASYNC109 aiohttp's own time-out object
+        guard: Guard = lambda: None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Open one request; a 401 or an unverifiable certificate reloads the credentials and tries once more."""
         session = self._watches if verb == "watch" else self._session
@@ -149,6 +154,7 @@ class Transport:
                     proxy=self._credentials.proxy,
                     server_hostname=self._credentials.server_name,
                     allow_redirects=False,
+                    middlewares=(_asking(guard),),
                     **options,
                 ) as response:
                     self._observe(verb, response.status)
@@ -178,6 +184,16 @@ class Transport:
     def _away(self, verb: str, target: str, error: BaseException) -> KubeError:
         self._observe(verb, 0)
         return Unavailable(f"no answer from the API server ({type(error).__name__})", target=target)
+
+
+def _asking(guard: Guard) -> aiohttp.ClientMiddlewareType:
+    """Return what asks the guard each time that a request is sent: aiohttp itself sends a DELETE again on a dead connection."""
+
+    async def ask(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        guard()
+        return await handler(request)
+
+    return ask
 
 
 def _session(connections: int) -> aiohttp.ClientSession:

@@ -11,10 +11,11 @@ import pytest
 import yaml
 from aiohttp import web
 
-from chatbot_operator.errors import ConfigError, KubeError, Unavailable
+from chatbot_operator.errors import ConfigError, KubeError, LeadershipLost, Unavailable
 from chatbot_operator.kube.client import KubeClient
 from chatbot_operator.kube.credentials import Credentials
 from chatbot_operator.kube.transport import Transport
+from chatbot_operator.model.objects import ObjectKey
 from tests.support.kubeclient import allow
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -115,6 +116,36 @@ async def test_a_create_is_never_sent_twice(server: Server, client: KubeClient) 
     with pytest.raises(Unavailable):
         await client.create(SERVICE)
     assert server.seen["POST"] == 1
+
+
+@pytest.mark.parametrize("trouble", ["the connection dies", "the token has expired"])
+async def test_no_mutation_is_sent_again_once_the_lease_is_lost(server: Server, trouble: str) -> None:
+    """The guard allows the first attempt alone, as when the Lease runs out while an answer is waited for."""
+    asked = 0
+
+    def guard() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            raise LeadershipLost("lost")
+
+    async def refuse(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"message": "Unauthorized"}, status=401)
+
+    server.handler = refuse if "token" in trouble else dying(1, server)
+    client = KubeClient(Transport(await Credentials.load(), lambda *_: None), guard)
+    key = ObjectKey("Service", "shop", "s")
+    requests = {
+        "PATCH": lambda: client.apply(SERVICE, "uid"),
+        "DELETE": lambda: client.delete(key, "uid"),
+    }
+    for method, request in requests.items():
+        asked = 0
+        server.seen.clear()
+        with pytest.raises(LeadershipLost):
+            await request()
+        assert server.seen[method] == 1
+    await client.close()
 
 
 async def test_a_page_that_is_not_json_and_a_redirect_are_no_answers(server: Server, client: KubeClient) -> None:
