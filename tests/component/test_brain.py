@@ -10,6 +10,7 @@ from chatbot_runtime.brain.bot import FAILURES_MAX, Bot
 from chatbot_runtime.db.engine import transaction
 from chatbot_runtime.lifecycle import Lifecycle
 from chatbot_runtime.queue.conversations import Mode, set_mode
+from chatbot_runtime.queue.enqueue import TEXT_MAX
 from chatbot_runtime.redis.client import RedisClient
 from chatbot_runtime.redis.wake import Waker
 from chatbot_runtime.settings import Settings
@@ -99,6 +100,32 @@ async def test_a_chat_that_always_fails_goes_to_a_person_and_others_go_on(
     ]
     assert await rows(engine, "SELECT count(*) FROM inbox") == [(0,)]
     assert await drifted(engine) == []
+
+
+async def test_a_reply_longer_than_a_message_is_sent_in_pieces(
+    engine: AsyncEngine, owner_engine: AsyncEngine, settings: Settings, life: Lifecycle
+) -> None:
+    reply = "\n\n".join(f"{number}: " + "x" * 3000 for number in range(3))
+    await run(owner_engine, "UPDATE bot_intents SET reply = :reply WHERE name = 'hours'", reply=reply)
+    bot = Bot(engine, Waker(RedisClient(None, prefix="")), settings)
+    await receive(engine, text(1, "horario"))
+    await bot.step(life)
+    sent = [body for (body,) in await rows(engine, ANSWERS)]
+    assert len(sent) == 3
+    assert "\n\n".join(sent).endswith(reply)
+    assert await rows(engine, "SELECT count(*) FROM inbox") == [(0,)]
+    assert await drifted(engine) == []
+
+
+async def test_a_reply_that_is_refused_for_good_goes_to_a_person(
+    engine: AsyncEngine, bot: Bot, life: Lifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "pieces", lambda *_: ["x" * (TEXT_MAX + 1)])
+    await receive(engine, text(1, "horario"))
+    for _ in range(FAILURES_MAX):
+        await bot.step(life)
+        await run(engine, "UPDATE chat_lanes SET next_at = now()")
+    assert await rows(engine, "SELECT mode, mode_reason FROM conversations") == [("pending_human", "bot failed")]
 
 
 async def test_a_full_queue_postpones_the_answer_and_loses_nothing(engine: AsyncEngine, settings: Settings, life: Lifecycle) -> None:

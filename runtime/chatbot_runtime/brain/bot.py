@@ -2,6 +2,7 @@
 
 import random
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Final
 
 import sqlalchemy as sa
@@ -74,6 +75,10 @@ class Bot:
         except DatabaseDown:
             raise
         except Refused as error:
+            if error.status != HTTPStatus.TOO_MANY_REQUESTS:  # it would be refused again, whenever it is tried
+                log.warning("turn_refused", conversation_id=str(claim.conversation_id), reason=error.kind, problem=error.detail)
+                await self._failed(claim)
+                return
             log.warning("turn_postponed", reason=error.kind)
             async with autocommit(self._engine) as conn:
                 await put_back(conn, claim, error.retry_after or 1.0)

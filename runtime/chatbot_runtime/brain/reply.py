@@ -47,7 +47,7 @@ class Turn:
 
     Attributes:
         result: what kind of turn it was.
-        reply: what to send; empty for nothing.
+        reply: what to send, of any length; empty for nothing.
         locale: language of the conversation from now on.
         greets: whether the reply holds the first greeting.
         fallbacks: turns in a row that nothing matched, from now on.
@@ -107,3 +107,14 @@ def _replies(matches: Iterable[Match]) -> list[str]:
     """Return each intent's reply once, in the order of the questions."""
     replies = dict.fromkeys(found.intent.reply for found in matches if found.intent.reply)
     return list(replies)[:REPLIES_MAX]
+
+
+def pieces(text: str, limit: int) -> list[str]:
+    """Cut a text into messages of at most `limit` characters, at the end of a paragraph, line or word if one ends late enough."""
+    found, rest = [], text.strip()
+    while len(rest) > limit:
+        ends = (rest.rfind(mark, 0, limit + len(mark)) for mark in ("\n\n", "\n", " "))
+        end = next((end for end in ends if end > limit // 2), limit)
+        found.append(rest[:end].rstrip())
+        rest = rest[end:].lstrip()
+    return [*found, rest] if rest else found

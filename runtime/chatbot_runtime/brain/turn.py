@@ -3,18 +3,21 @@
 from datetime import timedelta
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chatbot_runtime import metrics
 from chatbot_runtime.brain.catalog import Catalog
-from chatbot_runtime.brain.reply import Heard, Turn, decide_turn
+from chatbot_runtime.brain.reply import Heard, Turn, decide_turn, pieces
 from chatbot_runtime.db.schema_queue import chat_lanes, conversations, inbox, messages
 from chatbot_runtime.queue.conversations import Conversation, Mode, get_conversation, set_mode
-from chatbot_runtime.queue.enqueue import Backpressure, Outgoing, enqueue_message
+from chatbot_runtime.queue.enqueue import TEXT_MAX, Backpressure, Outgoing, enqueue_message
 from chatbot_runtime.queue.lanes import LaneClaim, lock_lane
 from chatbot_runtime.queue.states import Origin
 
 FAILED = "bot failed"
+
+log = structlog.get_logger(__name__)
 
 
 async def take_turn(
@@ -34,7 +37,7 @@ async def take_turn(
         What was done; None when the claim is fenced or nothing is new.
 
     Raises:
-        Refused: too many messages wait; the turn is taken later.
+        Refused: 429 while too many messages wait: the turn is taken later. Anything else is a reply that can't be sent.
     """
     conversation = await get_conversation(conn, claim.conversation_id, lock=True)
     lane = await lock_lane(conn, claim.conversation_id, "in")
@@ -76,8 +79,11 @@ async def _carry_out(conn: AsyncConnection, conversation: Conversation, turn: Tu
     if turn.greets:
         changed["greeted_at"] = sa.func.now()
     await conn.execute(conversations.update().where(conversations.c.id == conversation.id).values(changed))
-    if turn.reply:
-        reply = Outgoing(conversation.id, Origin.BOT, turn.reply, mode_epoch=epoch)
+    bodies = pieces(turn.reply, TEXT_MAX)
+    if len(bodies) > 1:
+        log.warning("reply_cut", conversation_id=str(conversation.id), messages=len(bodies), why=f"it is longer than {TEXT_MAX} characters")
+    for body in bodies:
+        reply = Outgoing(conversation.id, Origin.BOT, body, mode_epoch=epoch)
         await enqueue_message(conn, reply, ttl=ttl, backpressure=backpressure)
 
 

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from chatbot_runtime.brain.matcher import Intent, fold, match
-from chatbot_runtime.brain.reply import Heard, Knowledge, Turn, decide_turn
+from chatbot_runtime.brain.reply import Heard, Knowledge, Turn, decide_turn, pieces
 from chatbot_runtime.queue.conversations import Conversation, Mode
 
 HELLO = Intent("hello", "es", ("hola", "buenas tardes"), "¿En qué te ayudo?", "reply", 30)
@@ -103,3 +103,20 @@ def test_nobody_expects_an_answer_to_a_reaction() -> None:
 
 def test_a_picture_gets_an_honest_answer() -> None:
     assert turn("", kind="image") == Turn("unsupported", "es", "unsupported es")
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [
+        ("", []),
+        (" \n", []),
+        ("x" * 20, ["x" * 20]),
+        ("x" * 45, ["x" * 20, "x" * 20, "x" * 5]),
+        ("one two three\n\nfour five six", ["one two three", "four five six"]),
+        ("one two three four five", ["one two three four", "five"]),
+        ("x" * 20 + "\n\n" + "y" * 20, ["x" * 20, "y" * 20]),
+        ("a\n\n" + "x" * 25, ["a\n\n" + "x" * 17, "x" * 8]),
+    ],
+)
+def test_a_long_reply_is_cut_where_a_reader_would(text: str, cut: list[str]) -> None:
+    assert pieces(text, 20) == cut
