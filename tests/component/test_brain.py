@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chatbot_runtime.brain import turn as turns
 from chatbot_runtime.brain.bot import FAILURES_MAX, Bot
+from chatbot_runtime.brain.turn import HEARD_MAX
 from chatbot_runtime.db.engine import transaction
 from chatbot_runtime.lifecycle import Lifecycle
 from chatbot_runtime.queue.conversations import Mode, set_mode
@@ -126,6 +127,15 @@ async def test_a_reply_that_is_refused_for_good_goes_to_a_person(
         await bot.step(life)
         await run(engine, "UPDATE chat_lanes SET next_at = now()")
     assert await rows(engine, "SELECT mode, mode_reason FROM conversations") == [("pending_human", "bot failed")]
+
+
+async def test_thousands_of_unseen_messages_are_taken_up_in_rounds(engine: AsyncEngine, bot: Bot, life: Lifecycle) -> None:
+    await receive(engine, *(text(1, "horario") for _ in range(2 * HEARD_MAX + 1)))
+    for left in (HEARD_MAX + 1, 1, 0):
+        assert await bot.step(life) == 1
+        assert await rows(engine, "SELECT count(*) FROM inbox") == [(left,)]
+    assert await drifted(engine) == []
+    assert await bot.step(life) == 0
 
 
 async def test_a_full_queue_postpones_the_answer_and_loses_nothing(engine: AsyncEngine, settings: Settings, life: Lifecycle) -> None:

@@ -16,6 +16,8 @@ from chatbot_runtime.queue.lanes import LaneClaim, lock_lane
 from chatbot_runtime.queue.states import Origin
 
 FAILED = "bot failed"
+HEARD_MAX = 500
+"""Messages that one turn takes up; the rest is the next turn's. A statement can't have more than 32 767 values."""
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +50,7 @@ async def take_turn(
         .join(messages, messages.c.id == inbox.c.message_id)
         .where(inbox.c.conversation_id == conversation.id)
         .order_by(messages.c.id)
+        .limit(HEARD_MAX)
     )
     rows = (await conn.execute(query)).all()
     turn = None
