@@ -134,6 +134,30 @@ async def test_bad_bodies_are_refused_with_a_reason(api: Api, content: bytes, st
     assert answer.json()["type"].startswith("urn:chatbot:problem:")
 
 
+@pytest.mark.parametrize("character", ["\\u0000", "\\ud83d"])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/auth/login", '{"username": "a%sb", "password": "x"}'),
+        ("/api/auth/login", '{"username": "admin", "password": "a%sb"}'),
+        ("/api/auth/password", '{"current": "a%sb", "new": "blue-kettle-29-over"}'),
+        ("/api/messages", '{"to": "5215512345678", "text": "hola", "channel": "a%sb"}'),
+        ("/api/messages", '{"to": "5215512345678", "text": "a%sb"}'),
+    ],
+)
+async def test_a_character_that_nothing_can_hold_is_422(api: Api, path: str, body: str, character: str) -> None:
+    await api.log_in()
+    headers = {"content-type": "application/json", "idempotency-key": "k"}
+    answer = await api.client.post(path, content=(body % character).encode(), headers=headers)
+    assert answer.status_code == 422, answer.text
+
+
+async def test_an_audit_page_before_an_id_that_cannot_be_is_422(api: Api) -> None:
+    await api.log_in()
+    assert (await api.client.get(f"/api/audit?before={2**63 - 1}")).status_code == 200
+    assert (await api.client.get(f"/api/audit?before={2**63}")).status_code == 422
+
+
 @pytest.mark.parametrize("path", ["/api/auth/login", "/webhooks/cloud"])
 async def test_a_body_that_comes_drop_by_drop_is_408(api: Api, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     async def drops() -> AsyncIterator[bytes]:

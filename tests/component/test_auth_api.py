@@ -63,7 +63,16 @@ async def test_a_post_without_the_csrf_token_is_refused(api: Api, token: str) ->
 
 
 @pytest.mark.parametrize(
-    "headers", [{"origin": "https://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}, {"sec-fetch-site": "same-site"}]
+    "headers",
+    [
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"origin": "null", "host": ""},
+        {"origin": "http://["},
+        {"origin": "http://bot.test]"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ],
 )
 async def test_a_post_from_another_site_is_refused_also_at_login(api: Api, headers: dict[str, str]) -> None:
     await api.log_in()

@@ -95,12 +95,20 @@ def check_origin(conn: HTTPConnection) -> str:
     """
     origin = conn.headers.get("origin", "")
     if origin:
-        same_host = urlsplit(origin).netloc == conn.headers.get("host")
+        same_host = _host_of(origin) == conn.headers.get("host", "")
         if not same_host and origin != services_of(conn).settings.public_url:
             raise Refused(403, "foreign-origin", "The request came from a page of another site.")
     elif conn.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         raise Refused(403, "foreign-origin", "The request came from a page of another site.")
     return origin
+
+
+def _host_of(origin: str) -> str | None:
+    """Return host and port of an Origin; None if it has none, as `null`, or is not one at all."""
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:
+        return None
 
 
 def client_address(conn: HTTPConnection) -> str:

@@ -1,7 +1,7 @@
 """Reading the audit trail."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import sqlalchemy as sa
 from fastapi import FastAPI, Query, Request
@@ -10,6 +10,9 @@ from chatbot_runtime.api.models import ApiModel
 from chatbot_runtime.api.services import services_of
 from chatbot_runtime.db.engine import transaction
 from chatbot_runtime.db.schema_auth import audit_events, audit_seals, users
+
+ID_MAX: Final = 2**63 - 1
+"""Greatest id that the database can compare."""
 
 
 class Event(ApiModel):
@@ -42,7 +45,7 @@ def add(app: FastAPI) -> None:
 
 
 async def read(
-    request: Request, before: Annotated[int | None, Query(ge=1)] = None, limit: Annotated[int, Query(ge=1, le=200)] = 50
+    request: Request, before: Annotated[int | None, Query(ge=1, le=ID_MAX)] = None, limit: Annotated[int, Query(ge=1, le=200)] = 50
 ) -> Events:
     """Return audit events, newest first."""
     query = (
