@@ -42,7 +42,7 @@ class Secrets(Protocol):
         """Return the facts of each named Secret; those in `own` are known from the watch alone."""
 
     def next_check(self, namespace: str, names: Iterable[str], instance_uid: str) -> float | None:
-        """Return in how many seconds a missing Secret is looked for again."""
+        """Return in how many seconds a Secret that no watch shows is read again."""
 
 
 class Namespaces(Protocol):
@@ -119,12 +119,11 @@ class Observer:
         )
 
     def look_again(self, snapshot: Snapshot) -> float | None:
-        """Return in how many seconds something that no watch tells may have changed: a missing Secret, the end of a contest."""
+        """Return in how many seconds something that no watch tells may have changed: a referenced Secret, the end of a contest."""
         identity = snapshot.identity
-        absent = [name for name, facts in snapshot.secrets.items() if facts is None]
-        missing = self._secrets.next_check(identity.namespace, absent, identity.uid)
+        secret = self._secrets.next_check(identity.namespace, snapshot.secrets, identity.uid)
         contest = self._contests.next_end(snapshot.children)
-        return min((wait for wait in (missing, contest) if wait is not None), default=None)
+        return min((wait for wait in (secret, contest) if wait is not None), default=None)
 
     async def _read_secrets(self, identity: Identity, spec: ChatbotInstanceSpec | None) -> Mapping[str, SecretFacts | None]:
         if spec is None:

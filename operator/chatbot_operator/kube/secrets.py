@@ -13,6 +13,7 @@ from chatbot_operator.kube.reflector import Reflectors, hash_secret
 from chatbot_operator.model.snapshot import SecretFacts
 
 FOUND_SECONDS: Final = 600.0
+"""How old what is known of a found Secret may get at most."""
 MISSING_SECONDS: Final = (5.0, 10.0, 20.0, 40.0, 60.0)
 FORGET_SECONDS: Final = 3600.0
 
@@ -26,7 +27,7 @@ class _Entry:
 
 
 class SecretReader:
-    """Reads own Secrets from the reflector, and referenced ones by name: every 10 minutes, sooner while missing."""
+    """Reads own Secrets from the reflector, and referenced ones by name: at least every 10 minutes, sooner while missing."""
 
     def __init__(self, client: KubeClient, clock: Clock, reflectors: Reflectors) -> None:
         self._client = client
@@ -54,14 +55,19 @@ class SecretReader:
             known = self._reflectors.own_secret(namespace, name, instance_uid)
             if known is None and (name not in own or self._reflectors.has_secret(namespace, name)):
                 known = await self._referenced(namespace, name, instance_uid)
+            else:
+                self._cache.pop((namespace, name, instance_uid), None)  # the watch tells by now: nothing to look for
             found[name] = known
         return found
 
     def next_check(self, namespace: str, names: Iterable[str], instance_uid: str) -> float | None:
-        """Return in how many seconds a missing Secret among the names is looked for again; None when none is missing."""
+        """Return in how many seconds the first Secret that no watch shows is read again; None when there is none among the names.
+
+        A missing one may appear, and a found one may get other values.
+        """
         now = self._clock.monotonic()
         entries = (self._cache.get((namespace, name, instance_uid)) for name in names)
-        waits = [max(0.0, entry.good_until - now) for entry in entries if entry is not None and entry.facts is None]
+        waits = [max(0.0, entry.good_until - now) for entry in entries if entry is not None]
         return min(waits) if waits else None
 
     async def _referenced(self, namespace: str, name: str, instance_uid: str) -> SecretFacts | None:
@@ -77,7 +83,7 @@ class SecretReader:
             wait = MISSING_SECONDS[min(misses, len(MISSING_SECONDS)) - 1]
             entry = _Entry(None, misses, now, now + wait)
         else:
-            entry = _Entry(hash_secret(live, instance_uid), 0, now, now + FOUND_SECONDS * random.uniform(0.9, 1.1))  # noqa: S311 jitter
+            entry = _Entry(hash_secret(live, instance_uid), 0, now, now + FOUND_SECONDS * random.uniform(0.8, 1.0))  # noqa: S311 jitter
         self._cache = {k: v for k, v in self._cache.items() if v.read_at + FORGET_SECONDS > now}
         self._cache[key] = entry
         return entry.facts

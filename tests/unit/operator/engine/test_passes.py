@@ -166,11 +166,11 @@ async def test_the_earlier_of_what_the_decision_and_a_missing_secret_ask_for_cou
     assert (await world.run()).requeue_after == 5
 
 
-async def test_a_secret_that_exists_is_not_waited_for() -> None:
+async def test_a_secret_that_exists_is_looked_at_again_because_no_watch_tells_its_rotation() -> None:
     world = World(lambda snapshot: Decision(observed(snapshot)))
-    world.secrets.wait = 0.0
+    world.secrets.wait = 500.0
     world.secrets.found = True
-    assert (await world.run()).requeue_after is None
+    assert (await world.run()).requeue_after == 500
 
 
 async def test_an_invalid_spec_reaches_the_decision_with_the_field_and_without_its_value() -> None:

@@ -124,18 +124,42 @@ async def test_a_restored_secret_needs_only_the_label_that_its_condition_names(a
     assert (await SecretReader(cast(KubeClient, api), clock, reflectors).facts("shop", ["s"], "uid", own={"s"}))["s"] is not None
 
 
-async def test_a_found_secret_is_read_again_after_ten_minutes_and_a_changed_value_shows(
+async def test_a_found_secret_is_read_again_within_ten_minutes_and_a_changed_value_shows(
     secrets: SecretReader, api: Api, clock: FakeClock
 ) -> None:
     api.objects["s"] = secret("one")
     first = await secrets.facts("shop", ["s"], "uid")
-    assert secrets.next_check("shop", ["s"], "uid") is None
+    wait = secrets.next_check("shop", ["s"], "uid")
+    assert wait is not None
+    assert FOUND_SECONDS * 0.8 <= wait <= FOUND_SECONDS
     api.objects["s"] = secret("two")
-    clock.seconds += FOUND_SECONDS * 0.89
+    clock.seconds += wait - 1
     assert await secrets.facts("shop", ["s"], "uid") == first
-    clock.seconds += FOUND_SECONDS * 0.22
+    clock.seconds += 1
     assert await secrets.facts("shop", ["s"], "uid") != first
     assert api.gets == 2
+
+
+async def test_a_kept_secret_that_is_gone_is_known_from_the_watch_and_never_looked_for(api: Api, clock: FakeClock) -> None:
+    reflectors = NoOwn()
+    reflectors.left.add("s")
+    api.objects["s"] = secret("kept")
+    reader = SecretReader(cast(KubeClient, api), clock, cast(Reflectors, reflectors))
+    await reader.facts("shop", ["s"], "uid", own={"s"})
+    reflectors.left.clear()
+    clock.seconds += 2 * FOUND_SECONDS
+    assert await reader.facts("shop", ["s"], "uid", own={"s"}) == {"s": None}
+    assert reader.next_check("shop", ["s"], "uid") is None, "0 would be a pass without end"
+
+
+async def test_a_secret_that_the_watch_shows_by_now_is_not_looked_for_any_more(api: Api, clock: FakeClock) -> None:
+    reflectors = Reflectors(cast(KubeClient, api), clock, (), lambda *_: None)
+    reader = SecretReader(cast(KubeClient, api), clock, reflectors)
+    await reader.facts("shop", ["s"], "uid-of-bot")
+    assert reader.next_check("shop", ["s"], "uid-of-bot") == 5
+    reflectors.learn(secret("made"))
+    assert (await reader.facts("shop", ["s"], "uid-of-bot"))["s"] is not None
+    assert reader.next_check("shop", ["s"], "uid-of-bot") is None
 
 
 async def test_an_unreadable_secret_is_an_error_not_a_missing_one(secrets: SecretReader, api: Api) -> None:
