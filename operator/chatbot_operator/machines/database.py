@@ -93,7 +93,7 @@ def _bootstrap(world: World, evidence: Evidence, claim_uid: str, *, may_start: b
     if decided.report is not None:
         return _take_in(world, evidence, claim_uid, decided)
     target = JobTarget(key, decided.state.attempt, expected_identifier=evidence.expected) if decided.wanted else None
-    verdict = decided.verdict
+    verdict = world.name_claims(decided.verdict, names.POSTGRES)
     if verdict.reason in _LOSSES:
         verdict = judge_loss(evidence, decided.state.message)
     if verdict.reason == "JobRunning":

@@ -1,6 +1,6 @@
 """What a pass sees, asked in the words of decisions: this workload, those pods, is it ours."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec
 from chatbot_operator.api.v1alpha1.instance_status import JobStatus
@@ -63,7 +63,21 @@ class World:
 
     def judge(self, component: str, number: str = "") -> Verdict:
         """Return whether the workload of a component serves."""
-        return judge_workload(self.workload(component, number), self.pods(component, number))
+        return self.name_claims(judge_workload(self.workload(component, number), self.pods(component, number)), component, number)
+
+    def name_claims(self, verdict: Verdict, component: str, number: str = "") -> Verdict:
+        """Return a verdict on pods that can't be placed with the claims that have no volume, which the scheduler does not name."""
+        if verdict.reason != "NotScheduled":
+            return verdict
+        told = [
+            f"claim {key.name} has no volume ({_told_class(child.details.get('storageClass', ''))})"
+            for key, child in sorted(self.snapshot.children.items())
+            if key.kind == "PersistentVolumeClaim"
+            and child.labels.get(LABEL_COMPONENT) == component
+            and child.labels.get(LABEL_NUMBER, "") == number
+            and child.details.get("phase") != "Bound"
+        ]
+        return replace(verdict, message="; ".join([*told, verdict.message]))
 
     def is_blocked(self, job: ChildState) -> bool:
         """Return whether a Job can't begin."""
@@ -83,3 +97,7 @@ class World:
             and component in ("", child.labels.get(LABEL_COMPONENT))
             and self.is_working(child)
         )
+
+
+def _told_class(name: str) -> str:
+    return f"StorageClass {name}" if name else "no StorageClass: the cluster has no default"
