@@ -78,9 +78,9 @@ async def build(config: Config, clock: Clock, metrics: Metrics, health: ProcessH
         if store.get(key) is not None:
             queue.add_after(key, CHANGE_SECONDS)
 
-    reflectors = Reflectors(client, clock, config.namespaces, wake)
-    relist = Relist(client, store, clock, config.namespaces, on_change=queue.add, on_gone=queue.drop)
     contests = Contests(clock)
+    reflectors = Reflectors(client, clock, config.namespaces, wake, on_gone=contests.forget)
+    relist = Relist(client, store, clock, config.namespaces, on_change=queue.add, on_gone=queue.drop)
     slots = RestartSlots(store, config.version, config.max_concurrent_restarts)
     observer = _observer(config, clock, client, reflectors, contests, slots)
     recorder = EventRecorder(client, clock, config.pod_name)

@@ -78,10 +78,9 @@ class Contests:
         ends = [found.held_until - now for key in keys if (found := self._records.get(key)) is not None and found.held_until > now]
         return min(ends, default=None)
 
-    def forget(self, keys: Iterable[ObjectKey]) -> None:
-        """Forget the objects of an instance that is gone."""
-        for key in keys:
-            self._records.pop(key, None)
+    def forget(self, key: ObjectKey) -> None:
+        """Forget an object that is gone: one of the same name starts anew."""
+        self._records.pop(key, None)
 
 
 def lost_fields(live: Mapping[str, Any], manifest: Manifest) -> dict[str, tuple[str, ...]]:

@@ -14,7 +14,7 @@ from chatbot_operator.kube.client import SILENCE_SECONDS, WATCH_SECONDS, KubeCli
 from chatbot_operator.kube.kinds import CHILD_KINDS, JOB, POD, SECRET
 from chatbot_operator.kube.project import key_of_live
 from chatbot_operator.kube.sight import Sight
-from chatbot_operator.kube.store import OnChange, Store, version_number
+from chatbot_operator.kube.store import OnChange, OnGone, Store, version_number
 from chatbot_operator.kube.stream import LAST_DELAY, Stream
 from chatbot_operator.model.objects import ChildState, ObjectKey
 from chatbot_operator.model.snapshot import SecretFacts
@@ -46,6 +46,7 @@ class Reflectors:
         namespaces: tuple[str, ...],
         on_change: OnChange,
         *,
+        on_gone: OnGone = lambda _: None,
         watch_seconds: int = WATCH_SECONDS,
         silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
@@ -57,11 +58,12 @@ class Reflectors:
             namespaces: Namespaces to watch; empty means all.
             on_change: Called with (namespace, instance name) when fingerprint, health, details, labels or existence of a child,
                 or the content of a Secret, changed.
+            on_gone: Called for a child that no longer exists.
             watch_seconds: How long the server keeps one watch open.
             silence_seconds: A watch without a byte for this long is opened anew.
         """
         self._clock = clock
-        self._store = Store(clock, on_change)
+        self._store = Store(clock, on_change, on_gone)
         self._secrets = _SecretHashes(client, self._store, on_change)
         self._jobs_listed: dict[str, asyncio.Event] = {}
         self._streams: list[tuple[str, str, Stream]] = []

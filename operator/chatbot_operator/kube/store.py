@@ -13,6 +13,8 @@ from chatbot_operator.model.objects import ChildState, Health, JobResult, Object
 Live = Mapping[str, Any]
 OnChange = Callable[[str, str], None]
 """Called with (namespace, instance name)."""
+OnGone = Callable[[ObjectKey], None]
+"""Called for a child that is gone."""
 
 TOMBSTONE_SECONDS: Final = 60.0
 _PENDING: Final = Health(ready=None, reason="ResultPending", message="the pod's result was not seen yet")
@@ -21,9 +23,10 @@ _PENDING: Final = Health(ready=None, reason="ResultPending", message="the pod's 
 class Store:
     """All children by instance. Older versions of an object never replace newer ones."""
 
-    def __init__(self, clock: Clock, on_change: OnChange) -> None:
+    def __init__(self, clock: Clock, on_change: OnChange, on_gone: OnGone = lambda _: None) -> None:
         self._clock = clock
         self._on_change = on_change
+        self._on_gone = on_gone
         self._projector = Projector()
         self._children: dict[ObjectKey, ChildState] = {}
         self._instances: dict[tuple[str, str], list[ObjectKey]] = {}
@@ -124,6 +127,7 @@ class Store:
         if not self._instances[where]:
             del self._instances[where]
         self._pending.pop(old.key, None)
+        self._on_gone(old.key)
         self._on_change(*where)
 
     def _bury(self, key: ObjectKey, version: int) -> None:

@@ -98,3 +98,13 @@ def test_a_field_that_others_set_to_our_value_is_not_lost() -> None:
         {"manager": "gitops", "operation": "Apply", "fieldsV1": replicas},
     )
     assert lost_fields(live, {"spec": {"replicas": 2}}) == {"": ()}
+
+
+def test_an_object_that_is_gone_leaves_nothing_behind() -> None:
+    contests, _ = _contests()
+    _force(contests, FORCED)
+    contests.forget(KEY)
+    contests.forget(KEY)
+    assert contests.contested([KEY]) == {}
+    assert contests.next_end([KEY]) is None
+    assert not contests.is_repeat(KEY, "u", "f1")

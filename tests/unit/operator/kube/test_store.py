@@ -18,7 +18,8 @@ class Bench:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.changes: list[tuple[str, str]] = []
-        self.store = Store(self.clock, lambda namespace, name: self.changes.append((namespace, name)))
+        self.gone: list[ObjectKey] = []
+        self.store = Store(self.clock, lambda namespace, name: self.changes.append((namespace, name)), self.gone.append)
 
     def job(self) -> ChildState:
         return self.store.children("shop", "bot")[JOB]
@@ -50,6 +51,16 @@ def test_a_deleted_object_stays_deleted_whatever_comes_late(order: list[str]) ->
         else:
             bench.store.put(service(1 if what == "made" else 2))
     assert not bench.store.children("shop", "bot")
+
+
+def test_each_object_that_is_gone_is_told_once_however_it_was_noticed(bench: Bench) -> None:
+    bench.store.put(service(1))
+    bench.store.remove(service(2))
+    bench.store.remove(service(2))
+    assert bench.gone == [SERVICE]
+    bench.store.put(service(3))
+    bench.store.sweep("Service", "", set(), 9)
+    assert bench.gone == [SERVICE, SERVICE]
 
 
 def test_an_object_made_anew_after_a_deletion_is_held(bench: Bench) -> None:
