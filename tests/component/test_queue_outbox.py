@@ -53,7 +53,7 @@ async def end(engine: AsyncEngine, attempt: Attempt, outcome: Outcome) -> bool:
 async def resolve(engine: AsyncEngine, claimed: OutClaim, policy: Policy = "hold", wait_s: float = 0.0) -> Status | None:
     assert claimed.head is not None
     async with transaction(engine) as conn:
-        return await resolve_open(conn, claimed.lane, claimed.head, policy=policy, wait_s=wait_s)
+        return await resolve_open(conn, claimed.lane, claimed.head, policy=policy, max_strikes=8, wait_s=wait_s)
 
 
 async def lease_ends(engine: AsyncEngine) -> None:

@@ -160,6 +160,19 @@ async def test_policy_resend_sends_again_when_no_status_came(engine: AsyncEngine
     assert len(cloud.records.messages) == 1
 
 
+async def test_a_message_whose_answers_are_always_lost_is_held_after_its_tries(
+    engine: AsyncEngine, settings: Settings, cloud: Provider
+) -> None:
+    cloud.script(Rule(outcome="drop", accepted=False))
+    message = await enqueue(engine, await conversation(engine))
+    async with sender(engine, settings, cloud.url, unknown_policy="resend", outbox_max_attempts=3) as running:
+        for _ in range(10):
+            await running.later()
+    assert len(cloud.records.requests) == 3
+    assert await status_of(engine, message.message_id) == "held"
+    assert await drifted(engine) == []
+
+
 async def test_a_recipient_gets_a_burst_and_then_waits_while_others_do_not(
     engine: AsyncEngine, settings: Settings, cloud: Provider
 ) -> None:

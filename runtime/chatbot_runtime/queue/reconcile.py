@@ -24,11 +24,14 @@ SETTLING_S: Final = 1.0
 Policy = Literal["hold", "resend"]
 
 
-async def resolve_open(conn: AsyncConnection, lane: LaneClaim, head: Head, *, policy: Policy, wait_s: float) -> Status | None:
+async def resolve_open(
+    conn: AsyncConnection, lane: LaneClaim, head: Head, *, policy: Policy, max_strikes: int, wait_s: float
+) -> Status | None:
     """Deal with a message that an earlier holder of the lane left open, in the caller's transaction.
 
     `sending` means that it died or hung after the attempt was written: the message becomes `unknown` and waits for a status. `unknown`
-    means that the wait is over: the policy decides, unless a status is about to be applied.
+    means that the wait is over: the policy decides, unless a status is about to be applied. Sending again costs a strike, and a message
+    that has no more is held under either policy: each try may have reached its recipient.
 
     Returns:
         What it became; None when nothing changed.
@@ -38,8 +41,8 @@ async def resolve_open(conn: AsyncConnection, lane: LaneClaim, head: Head, *, po
     elif await _has_status(conn, head.message_id):
         await put_back(conn, lane, SETTLING_S)
         return None
-    elif policy == "resend":
-        outcome = Outcome(Status.QUEUED, "no status came; sent again by policy")
+    elif policy == "resend" and head.strikes + 1 < max_strikes:
+        outcome = Outcome(Status.QUEUED, "no status came; sent again by policy", strike=True)
     else:
         outcome = Outcome(Status.HELD, "it is not known whether the provider took it; decide whether to send it again")
     settled = await settle(conn, lane.conversation_id, head.message_id, outcome, epoch=lane.epoch)

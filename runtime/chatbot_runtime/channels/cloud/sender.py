@@ -129,8 +129,14 @@ class CloudSender:
             await self._put_back(claim.lane, 0.0)
         elif claim.head.state is not Status.QUEUED:
             async with transaction(self._engine) as conn:
-                policy, wait = self._settings.unknown_policy, self._settings.unknown_wait_s
-                became = await resolve_open(conn, claim.lane, claim.head, policy=policy, wait_s=wait)
+                became = await resolve_open(
+                    conn,
+                    claim.lane,
+                    claim.head,
+                    policy=self._settings.unknown_policy,
+                    max_strikes=self._settings.outbox_max_attempts,
+                    wait_s=self._settings.unknown_wait_s,
+                )
             log.warning("open_send", message_id=str(claim.head.message_id), became=became)
         elif await self._paced(claim.lane, lifecycle):
             async with transaction(self._engine) as conn:
