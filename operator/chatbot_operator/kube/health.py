@@ -125,6 +125,11 @@ def _autoscaler(live: Live) -> Health:
 def _pod(live: Live) -> Health:
     status, metadata = _status(live), live["metadata"]
     phase = status.get("phase", "Unknown")
+    if phase not in ("Succeeded", "Failed") and _is_given_up(live):
+        where = live.get("spec", {}).get("nodeName", "")
+        return Health(
+            ready=None, reason="NodeUnreachable", message=f"node {where} stopped reporting; bring it back or remove it from the cluster"
+        )
     if metadata.get("deletionTimestamp"):
         return Health(ready=False, reason="Terminating")
     if phase == "Succeeded":
@@ -140,9 +145,17 @@ def _pod(live: Live) -> Health:
         return Health(ready=False, reason=str(scheduled.get("reason") or "Unschedulable"), message=short(scheduled.get("message")))
     if is_true(live, "Ready"):
         return Health(ready=True, reason="Ready")
-    if phase == "Unknown" or condition(live, "Ready").get("status") == "Unknown":
-        return Health(ready=None, reason="NodeUnreachable", message="the kubelet stopped reporting")
     return Health(ready=False, reason="NotReady" if phase == "Running" else "Starting")
+
+
+def _is_given_up(live: Live) -> bool:
+    """Return whether the node of a pod stopped reporting, so that nobody knows whether the pod runs.
+
+    The node controller then takes `Ready` from the pod and changes nothing else, while a kubelet never does so without a reason.
+    """
+    ready = condition(live, "Ready")
+    silent = ready.get("status") == "False" and not ready.get("reason") and is_true(live, "ContainersReady")
+    return silent or "Unknown" in (ready.get("status"), _status(live).get("phase", "Unknown"))
 
 
 def _containers(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -93,6 +93,10 @@ def waiting(reason: str, last: Live | None = None) -> Live:
     return {"containerStatuses": [{"name": "main", "state": {"waiting": {"reason": reason, "message": "m"}}, "lastState": last or {}}]}
 
 
+GIVEN_UP = {"conditions": [{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "True"}]}
+"""As the node controller leaves the pods of a node that stopped reporting: it takes `Ready` and changes nothing else."""
+UNREADY = [{"type": kind, "status": "False", "reason": "ContainersNotReady"} for kind in ("Ready", "ContainersReady")]
+GATED = [{"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady"}, {"type": "ContainersReady", "status": "True"}]
 READY = {"conditions": [{"type": "Ready", "status": "True"}]}
 UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
 OOM = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
@@ -125,6 +129,12 @@ OOM = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
         (pod({"phase": "Succeeded"}), False, "Succeeded"),
         (pod({"phase": "Unknown"}), None, "NodeUnreachable"),
         (pod({"conditions": [{"type": "Ready", "status": "Unknown"}]}), None, "NodeUnreachable"),
+        (pod(GIVEN_UP), None, "NodeUnreachable"),
+        (pod(GIVEN_UP, deleting=True), None, "NodeUnreachable"),
+        (pod({**GIVEN_UP, "phase": "Failed"}), False, "Failed"),
+        (pod({"conditions": UNREADY}), False, "NotReady"),
+        (pod({"conditions": UNREADY}, deleting=True), False, "Terminating"),
+        (pod({"conditions": GATED}), False, "NotReady"),
         (pod({}), False, "NotReady"),
     ],
 )
