@@ -21,7 +21,8 @@ SOURCES = [
 ]
 NOT_REASONS = {
     # states and condition types of Kubernetes objects that are read, never given
-    "AbleToScale", "ContainerCreating", "Established", "False", "Lost", "PodInitializing", "PodScheduled", "RunContainerError",
+    "AbleToScale", "ContainerCreating", "ContainersReady", "Established", "False", "Lost", "PodInitializing", "PodScheduled",
+    "RunContainerError",
     "ScalingActive", "ScalingDisabled", "StartError", "True", "Unknown", "LoadBalancer",
 }  # fmt: skip
 KINDS = {value.kind for value in vars(kinds).values() if isinstance(value, kinds.Kind)}
