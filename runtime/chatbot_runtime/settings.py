@@ -14,6 +14,9 @@ from urllib.parse import quote, urlencode, urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from redis.asyncio.connection import parse_url
+from sqlalchemy.engine.url import make_url
+from sqlalchemy.exc import ArgumentError
 
 from chatbot_runtime.errors import ConfigError
 from chatbot_runtime.secretrules import check_secret
@@ -155,21 +158,28 @@ class Settings(BaseSettings):
     def _async_url(cls, value: SecretStr) -> SecretStr:
         return SecretStr(_normalise_database_url(value.get_secret_value()))
 
+    @field_validator("redis_url")
+    @classmethod
+    def _usable_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value:
+            _password_of(value.get_secret_value())
+        return value
+
     @property
     def cookie_secure(self) -> bool:
         """Whether browsers reach us over TLS, so that the session cookie may demand it."""
         return self.public_url.startswith("https://")
 
     def secret_values(self) -> tuple[str, ...]:
-        """Return every secret that was loaded, for redaction by value; URLs contribute their password."""
+        """Return every secret that was loaded, for redaction by value; URLs contribute their password, plain and as it stands in them."""
         found = []
         for name in type(self).model_fields:
             value = getattr(self, name)
             if isinstance(value, SecretStr) and value.get_secret_value():
                 text = value.get_secret_value()
                 found.append(text)
-                if "://" in text and (password := urlsplit(text).password):
-                    found.append(password)
+                if name in ("database_url", "redis_url") and (password := _password_of(text)):
+                    found += [password, quote(password, safe="")]
         return tuple(dict.fromkeys(found))
 
 
@@ -272,14 +282,35 @@ def _normalise_database_url(url: str) -> str:
     scheme, _, rest = url.partition("://")
     if scheme not in ("postgres", "postgresql", "postgresql+asyncpg") or not rest:
         raise ValueError("must start with postgresql://")
-    if password := urlsplit(url).password:
-        check_secret("database_password", password)
     base, _, query = rest.partition("?")
     kept = []
     for pair in filter(None, query.split("&")):
         key, _, value = pair.partition("=")
         key = {"sslmode": "ssl"}.get(key, key)
         if key not in ("ssl", "host", "port"):
-            raise ValueError(f"has the parameter {key!r}, which is not supported (sslmode, host and port are)")
+            raise ValueError("has a parameter that is not supported (sslmode, host and port are), or its password an unencoded '?'")
+        if key == "port" and not value.replace(",", "").isdecimal():
+            raise ValueError("has a port that is not a number")
         kept.append(f"{key}={value}")
-    return f"postgresql+asyncpg://{base}" + (f"?{'&'.join(kept)}" if kept else "")
+    normalised = f"postgresql+asyncpg://{base}" + (f"?{'&'.join(kept)}" if kept else "")
+    if password := _password_of(normalised):
+        check_secret("database_password", password)
+    return normalised
+
+
+def _password_of(url: str) -> str:
+    """Return the password in a URL, decoded; empty without one. Parsed by the library that will use the URL.
+
+    Raises:
+        ValueError: the library does not understand the URL. Its own sentence is withheld: it quotes what it takes for the port or the host,
+            which is a piece of the password when that has a character that should have been encoded.
+    """
+    try:
+        if not url.startswith("postgresql"):
+            return str(parse_url(url).get("password") or "")
+        parsed = make_url(url)
+        if "@" not in (parsed.host or ""):
+            return parsed.password or ""
+    except (ArgumentError, ValueError):
+        pass  # answered below, outside of the exception that quotes it
+    raise ValueError("is not a usable URL; encode what is special in its password (as %2F for /), and the port is a number")

@@ -97,8 +97,8 @@ def test_a_taken_port_is_one_clear_line_and_exit_1(start: Start) -> None:
 @pytest.mark.parametrize("change", [{"JWT_SECRET": ""}, {"JWT_SECRET": "tiny-7"}, {"ADMIN_PASSWORD": "changeme"}, {"PORT": "x"}])
 def test_a_wrong_setting_is_exit_2_and_names_the_variable(runtime_env: dict[str, str], change: dict[str, str]) -> None:
     done = subprocess.run(
-        ["python", "-m", "chatbot_runtime", "app"], env=clean_env({**runtime_env, **change}), capture_output=True, text=True, check=False,
-        timeout=60, executable=sys.executable,
+        [sys.executable, "-m", "chatbot_runtime", "app"], env=clean_env({**runtime_env, **change}), capture_output=True, text=True,
+        check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 2
     name, value = next(iter(change.items()))
