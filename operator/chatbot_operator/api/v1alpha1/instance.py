@@ -157,10 +157,23 @@ class Scheduler(ApiModel):
     termination_grace_period_seconds: int = Field(default=45, ge=15, le=600, description="Seconds to finish the send in flight.")
 
 
+AMBIGUOUS_NUMBER = "(^|-)(postgres|redis|redis-data|pgdata-g[0-9]+|web-.*)$"
+"""Names of numbers with which `<instance>-web-<number>` could be an object of another instance, `<instance>-web` for one."""
+
+
 class WebNumber(ApiModel):
     """One WhatsApp Web number: one pod, one browser profile, one volume."""
 
-    model_config = ConfigDict(json_schema_extra=rules(*grows("sessionStorage")))
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            *grows("sessionStorage"),
+            Rule(
+                f"!self.name.matches('{AMBIGUOUS_NUMBER}')",
+                "name must not end like that of a data store (postgres, redis, redis-data, pgdata-g1), nor have a part web before others",
+                "name",
+            ),
+        )
+    )
 
     name: Annotated[DnsLabel, Field(max_length=12, description="Short name of the number.")]
     session_storage: Quantity = Field(default="2Gi", description="Size of the volume with the browser profile.")
