@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec
+from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec, Lifecycle
 from chatbot_operator.api.v1alpha1.instance_status import JobStatus
 from chatbot_operator.constants import LABEL_COMPONENT, LABEL_NUMBER
 from chatbot_operator.desired import names
@@ -31,8 +31,8 @@ class World:
 
     @property
     def requested(self) -> bool:
-        """Return whether a person asks for a pass that was not made yet: what waits is tried again."""
-        return self.snapshot.requested
+        """Return whether a person's request is met in this pass. While Paused it waits: nothing would be done for it."""
+        return self.snapshot.requested and self.spec.lifecycle is not Lifecycle.PAUSED
 
     def child(self, kind: str, name: str) -> ChildState | None:
         """Return a child by kind and name."""

@@ -173,6 +173,8 @@ def test_a_request_made_while_nothing_may_be_done_is_kept_until_something_may(cl
     cluster.annotations["chatbotops.io/reconcile-at"] = "now"
     cluster.settle()
     assert cluster.status.last_handled_reconcile_at is None
+    assert cluster.condition("Stalled") == ("True", "MigrationFailed"), "no attempt is made, so none is told"
+    assert "MigrationFailed" in cluster.message("Ready")
     cluster.edit(lifecycle="Running")
     cluster.settle()
     assert cluster.status.last_handled_reconcile_at == "now"

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from chatbot_operator.constants import ANNOTATION_RECONCILE_AT
 from chatbot_operator.engine.decide import decide
 from chatbot_operator.machines.backoff import parse_time
 from chatbot_operator.model.effect import Apply, Emit
@@ -119,6 +120,7 @@ def test_a_changed_secret_restarts_its_readers_only() -> None:
 def test_an_invalid_spec_changes_nothing_that_runs() -> None:
     cluster = bring_up()
     before = cluster.status
+    cluster.annotations[ANNOTATION_RECONCILE_AT] = "now"
     decision = decide(replace(cluster.snapshot(), spec=None, spec_error="app.replicas: must be at least 1"))
     assert all(isinstance(effect, Emit) for effect in decision.effects)
     found = {c.type: (c.status, c.reason) for c in decision.status.conditions}
@@ -126,6 +128,7 @@ def test_an_invalid_spec_changes_nothing_that_runs() -> None:
     assert found["Stalled"] == ("True", "InvalidSpec")
     assert found["AppReady"] == ("True", "Available")
     assert decision.status.components == before.components
+    assert decision.status.last_handled_reconcile_at is None, "the request is kept until the spec is valid"
 
 
 @pytest.mark.parametrize(
