@@ -87,7 +87,7 @@ test-testbed: venv ## The test bed itself: it gives the machine back as it was (
 	@tools/run-layers testbed
 
 .PHONY: chaos
-chaos: venv ## Kill the operator before and after every mutating request (`make test` takes every 10th; an hour or more)
+chaos: venv ## Kill the operator before and after every mutating request (`make test` takes every 10th; about 20 minutes)
 	@CHAOS_EVERY=1 tools/run-layers chaos
 
 .PHONY: test-browser
