@@ -8,6 +8,7 @@ from chatbot_runtime.auth.limits import ACCOUNT, ADDRESS
 from chatbot_runtime.db.engine import transaction
 from tests.component.conftest import ADMIN_PASSWORD
 from tests.component.running import Api, api_fixture  # noqa: F401  a fixture
+from tests.component.servers import Database
 
 pytestmark = pytest.mark.component
 
@@ -99,6 +100,16 @@ async def test_failures_cost_a_growing_wait_and_never_reveal_a_right_guess(api: 
     assert int(answer.headers["retry-after"]) >= 1
     right = await api.client.post("/api/auth/login", json={"username": "admin", "password": ADMIN_PASSWORD})
     assert right.status_code == 429
+
+
+@pytest.mark.parametrize(("path", "used"), [("/api/status", False), ("/api/dashboard/snapshot", False), ("/api/auth/me", True)])
+async def test_only_what_a_person_does_keeps_a_session_from_idling_out(api: Api, database: Database, path: str, used: bool) -> None:
+    await api.log_in()
+    database.sql("UPDATE sessions SET last_seen_at = now() - interval '29 minutes'")
+    assert (await api.client.get(path)).status_code == 200
+    assert database.sql("SELECT last_seen_at > now() - interval '1 minute' FROM sessions") == ["t" if used else "f"]
+    database.sql("UPDATE sessions SET last_seen_at = last_seen_at - interval '2 minutes'")
+    assert ((await api.client.get("/api/status")).json()["me"] is not None) == used
 
 
 async def test_a_changed_password_ends_other_sessions_and_works(api: Api) -> None:

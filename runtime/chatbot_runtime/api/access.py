@@ -10,6 +10,7 @@ from starlette.requests import HTTPConnection
 from chatbot_runtime.api.services import services_of
 from chatbot_runtime.audit.events import AuditEvent, record
 from chatbot_runtime.auth.sessions import Session, find_session
+from chatbot_runtime.auth.tokens import token_hash
 from chatbot_runtime.db.engine import transaction
 from chatbot_runtime.errors import Refused
 
@@ -56,6 +57,9 @@ RULES: Final[Mapping[tuple[str, str], Access]] = {
     ("GET", "/api/audit"): Access.SUPERVISOR,
 }
 
+POLLED: Final = frozenset({("GET", "/api/status"), ("GET", "/api/dashboard/snapshot")})
+"""What open pages ask again and again: no use of a session, so that it idles out."""
+
 
 async def authorize(conn: HTTPConnection) -> None:
     """Admit the caller of a route or refuse it; the app-wide dependency.
@@ -71,7 +75,9 @@ async def authorize(conn: HTTPConnection) -> None:
         raise Refused(403, "forbidden", "Nobody may call this.")
     if rule is Access.OPEN:
         return
-    session = await _session(conn)
+    session = await session_of(conn)
+    if session is None:
+        raise Refused(401, "login-required", "Log in first.")
     if method not in SAFE_METHODS:
         check_origin(conn)
         if not services_of(conn).signer.csrf_matches(session.token_hash, conn.headers.get(CSRF_HEADER, "")):
@@ -126,15 +132,18 @@ def cookie_name(conn: HTTPConnection) -> str:
     return "__Host-chatbot_session" if services_of(conn).settings.cookie_secure else "chatbot_session"
 
 
-async def _session(conn: HTTPConnection) -> Session:
+async def session_of(conn: HTTPConnection) -> Session | None:
+    """Return the living session of the caller's cookie, and note its use unless the page polls.
+
+    Raises:
+        DatabaseDown: it can't be checked now.
+    """
     token = conn.cookies.get(cookie_name(conn))
-    if token:
-        services = services_of(conn)
-        async with transaction(services.engine) as db:
-            session = await find_session(db, token, settings=services.settings)
-        if session is not None:
-            return session
-    raise Refused(401, "login-required", "Log in first.")
+    if not token:
+        return None
+    services, touch = services_of(conn), (conn.scope["method"], conn.scope["route"].path) not in POLLED
+    async with transaction(services.engine) as db:
+        return await find_session(db, token_hash(token), settings=services.settings, touch=touch)
 
 
 async def _note_refusal(conn: HTTPConnection, session: Session) -> None:

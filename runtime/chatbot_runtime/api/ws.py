@@ -12,8 +12,8 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chatbot_runtime.api.services import Services, services_of
-from chatbot_runtime.auth.sessions import Session
-from chatbot_runtime.auth.tickets import redeem_ticket, session_of
+from chatbot_runtime.auth.sessions import Session, find_session
+from chatbot_runtime.auth.tickets import redeem_ticket
 from chatbot_runtime.db.engine import transaction
 from chatbot_runtime.errors import DatabaseDown
 
@@ -94,7 +94,7 @@ async def _until_session_ends(services: Services, session: Session) -> None:
     while not await services.lifecycle.pause(SESSION_CHECK_S):
         with contextlib.suppress(DatabaseDown):  # not known is not ended; the feed is silent meanwhile
             async with transaction(services.engine) as db:
-                if await session_of(db, session.token_hash, services.settings) is None:
+                if await find_session(db, session.token_hash, settings=services.settings, touch=False) is None:
                     return
     await asyncio.Event().wait()  # stopping: the sender closes the socket
 

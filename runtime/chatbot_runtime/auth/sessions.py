@@ -52,15 +52,21 @@ async def open_session(
     return token, expires_at
 
 
-async def find_session(conn: AsyncConnection, token: str, *, settings: Settings) -> Session | None:
-    """Return the session of a cookie if it is neither expired, idle for too long, nor its user disabled; note its use."""
+async def find_session(conn: AsyncConnection, session_hash: bytes, *, settings: Settings, touch: bool) -> Session | None:
+    """Return a session if it is neither expired, idle for too long, nor its user disabled.
+
+    Args:
+        conn: in a transaction.
+        session_hash: `token_hash` of the cookie.
+        settings: say how long a session may be idle.
+        touch: whether this is a use. What a page does by itself is none, or an open page would keep a session from idling out.
+    """
     idle = timedelta(minutes=settings.session_idle_min)
-    key = token_hash(token)
     query = (
         sa.select(users.c.id, users.c.username, users.c.role, sessions.c.expires_at, sa.func.now() - sessions.c.last_seen_at)
         .join(users, users.c.id == sessions.c.user_id)
         .where(
-            sessions.c.token_hash == key,
+            sessions.c.token_hash == session_hash,
             sessions.c.expires_at > sa.func.now(),
             sessions.c.last_seen_at > sa.func.now() - idle,
             users.c.disabled.is_(False),
@@ -70,9 +76,9 @@ async def find_session(conn: AsyncConnection, token: str, *, settings: Settings)
     if row is None:
         return None
     user_id, username, role, expires_at, unused = row
-    if unused > TOUCH_AFTER:
-        await conn.execute(sessions.update().where(sessions.c.token_hash == key).values(last_seen_at=sa.func.now()))
-    return Session(key, user_id, username, role, expires_at)
+    if touch and unused > TOUCH_AFTER:
+        await conn.execute(sessions.update().where(sessions.c.token_hash == session_hash).values(last_seen_at=sa.func.now()))
+    return Session(session_hash, user_id, username, role, expires_at)
 
 
 async def close_session(conn: AsyncConnection, session: Session) -> None:

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chatbot_runtime.auth.sessions import Session
+from chatbot_runtime.auth.sessions import Session, find_session
 from chatbot_runtime.auth.tokens import Signer, new_token, token_hash
-from chatbot_runtime.db.schema_auth import sessions, users, ws_tickets
+from chatbot_runtime.db.schema_auth import ws_tickets
 from chatbot_runtime.settings import Settings
 
 LIFETIME = timedelta(seconds=30)
@@ -47,20 +47,4 @@ async def redeem_ticket(conn: AsyncConnection, presented: str, origin: str, sign
     row = (await conn.execute(used.returning(ws_tickets.c.session_hash, ws_tickets.c.origin))).one_or_none()
     if row is None or row.origin != origin:
         return None
-    return await session_of(conn, row.session_hash, settings)
-
-
-async def session_of(conn: AsyncConnection, session_hash: bytes, settings: Settings) -> Session | None:
-    """Return a session that still lives, without noting a use: an open socket does not keep a session from idling out."""
-    query = (
-        sa.select(users.c.id, users.c.username, users.c.role, sessions.c.expires_at)
-        .join(users, users.c.id == sessions.c.user_id)
-        .where(
-            sessions.c.token_hash == session_hash,
-            sessions.c.expires_at > sa.func.now(),
-            sessions.c.last_seen_at > sa.func.now() - timedelta(minutes=settings.session_idle_min),
-            users.c.disabled.is_(False),
-        )
-    )
-    row = (await conn.execute(query)).one_or_none()
-    return None if row is None else Session(session_hash, row.id, row.username, row.role, row.expires_at)
+    return await find_session(conn, row.session_hash, settings=settings, touch=False)

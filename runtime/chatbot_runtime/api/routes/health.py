@@ -6,11 +6,9 @@ import prometheus_client
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
-from chatbot_runtime.api.access import cookie_name
-from chatbot_runtime.api.routes.auth import Me, me_of
+from chatbot_runtime.api.access import session_of
+from chatbot_runtime.api.routes.auth import me_of
 from chatbot_runtime.api.services import Services, services_of
-from chatbot_runtime.auth.sessions import find_session
-from chatbot_runtime.db.engine import transaction
 from chatbot_runtime.errors import DatabaseDown
 from chatbot_runtime.health.board import Status
 from chatbot_runtime.metrics import REGISTRY
@@ -55,27 +53,18 @@ async def status(request: Request) -> dict[str, Any]:
     """
     services = services_of(request)
     try:
-        me, known = await _me(request, services), True
+        session, known = await session_of(request), True
     except DatabaseDown:
-        me, known = None, False
+        session, known = None, False
     settings = services.settings
     return {
         **_report(services),
         "instance": settings.instance_name,
         "version": settings.release_version,
         "startedAt": services.started_at,
-        "me": me.model_dump(by_alias=True) if me else None,
+        "me": me_of(services, session).model_dump(by_alias=True) if session else None,
         "meKnown": known,
     }
-
-
-async def _me(request: Request, services: Services) -> Me | None:
-    token = request.cookies.get(cookie_name(request))
-    if not token:
-        return None
-    async with transaction(services.engine) as db:
-        session = await find_session(db, token, settings=services.settings)
-    return me_of(services, session) if session else None
 
 
 def _report(services: Services) -> dict[str, Any]:
