@@ -26,6 +26,8 @@ MAX_MESSAGE: Final = 512
 _IMMUTABLE: Final = re.compile(
     r"field is immutable|Forbidden: updates to \w+ spec|spec is immutable after creation|is forbidden.*immutable"
 )
+_DENIED: Final = re.compile(r"admission webhook \S+ denied the request|ValidatingAdmissionPolicy .* denied request", re.DOTALL)
+"""A policy may refuse with the code of an invalid object, also where nothing is wrong with the object, such as a deletion."""
 _SECRET_VALUE: Final = re.compile(r'Invalid value: (?:"(?:[^"\\]|\\.)*"|\{.*?\}|\S+)', re.DOTALL)
 _MANAGER: Final = re.compile(r'conflict with "([^"]+)"')
 
@@ -43,10 +45,10 @@ def error_of(status: int, body: bytes, *, target: str, retry_after: str | None =
     message = _message(parsed, status)
     if status == 409:
         return _conflict(parsed, message, target)
+    if status == 403 or (status in (400, 422) and _DENIED.search(message)):
+        return Forbidden(message, quota="exceeded quota" in message, target=target)
     if status == 422:
         return _invalid(parsed, message, target)
-    if status == 403:
-        return Forbidden(message, quota="exceeded quota" in message, target=target)
     if status == 429:
         return Throttled(message, retry_after=_seconds(retry_after), target=target)
     if status == 404 and not _names_object(parsed):

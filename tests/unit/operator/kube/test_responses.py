@@ -53,6 +53,8 @@ def cause(reason: str, message: str, field: str) -> dict[str, str]:
         ),
         (422, answer("x", cause("FieldValueForbidden", "spec is immutable after creation except", "spec")), ImmutableFieldChanged),
         (422, answer("x", cause("FieldValueInvalid", "field is immutable", "metadata.uid")), Conflict),
+        (422, answer("x is forbidden: ValidatingAdmissionPolicy 'keep' with binding 'keep' denied request: databases are kept"), Forbidden),
+        (400, answer('admission webhook "keep.example" denied the request: field is immutable'), Forbidden),
         (429, answer("slow down"), Throttled),
         (500, b"<html>no json", Unavailable),
         (503, b"", Unavailable),
