@@ -133,6 +133,7 @@ async def test_a_generated_secret_has_random_values_and_outlives_its_instance(wo
     assert values["user"] == "chatbot"
     assert live["metadata"]["labels"][LABEL_INSTANCE_UID] == UID
     assert "ownerReferences" not in live["metadata"]
+    assert live["metadata"]["annotations"] == {"argocd.argoproj.io/sync-options": "Prune=false"}, "nor may Argo CD take it away"
     other = World()
     await other.executor.execute(snapshot(), [SECRET])
     assert other.api.objects[SECRET_KEY]["data"]["password"] != live["data"]["password"]
