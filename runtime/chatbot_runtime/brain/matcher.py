@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from rapidfuzz import fuzz
@@ -13,6 +13,12 @@ FUZZY_LEAST: Final = 88.0
 
 FUZZY_LENGTH: Final = 5
 """Shorter keywords are never matched with typos: `hola` and `cola` differ by one letter."""
+
+LOOKED_AT: Final = 500
+"""Folded characters of a text that are compared: nobody's question needs more, and one long text must not hold the other chats up."""
+
+_RAW: Final = 4 * LOOKED_AT
+"""Characters that are folded at all; accents and punctuation go away."""
 
 _WORDS: Final = re.compile(r"[^\w]+")
 
@@ -28,6 +34,7 @@ class Intent:
         reply: what the bot answers; may be empty when it hands over.
         action: whether it answers or hands over.
         rank: of intents that match equally well, the lower wins.
+        folded: the keywords as they are compared, made once and not for each message.
     """
 
     name: str
@@ -36,6 +43,11 @@ class Intent:
     reply: str
     action: Literal["reply", "handoff"]
     rank: int
+    folded: tuple[str, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        folded = tuple(text for keyword in self.keywords if (text := fold(keyword)))
+        object.__setattr__(self, "folded", folded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +66,11 @@ def fold(text: str) -> str:
 
 
 def match(text: str, intents: Iterable[Intent], *, locale: str) -> Match | None:
-    """Return the best intent of a text, or None.
+    """Return the best intent of a text, or of its beginning if it is long; None if there is none.
 
     An exact keyword beats one with a typo, then the intent's rank decides, then the language given, then the longer keyword.
     """
-    folded = fold(text)
+    folded = _beginning(text.strip())
     if not folded:
         return None
     found = [hit for intent in intents if (hit := _hit(folded, intent)) is not None]
@@ -67,13 +79,20 @@ def match(text: str, intents: Iterable[Intent], *, locale: str) -> Match | None:
     )
 
 
+def _beginning(text: str) -> str:
+    """Fold a text, at most `LOOKED_AT` characters of it and whole words only."""
+    folded = fold(text[:_RAW])
+    if len(text) <= _RAW and len(folded) <= LOOKED_AT:
+        return folded
+    return folded[: LOOKED_AT + 1].rpartition(" ")[0]
+
+
 def _hit(folded: str, intent: Intent) -> Match | None:
-    keywords = [fold(keyword) for keyword in intent.keywords]
-    exact = [keyword for keyword in keywords if keyword and f" {keyword} " in f" {folded} "]
+    exact = [keyword for keyword in intent.folded if f" {keyword} " in f" {folded} "]
     if exact:
         return Match(intent, exact=True, length=max(map(len, exact)))
     words = folded.split()
-    similar = [keyword for keyword in keywords if len(keyword) >= FUZZY_LENGTH and _is_similar(keyword, words)]
+    similar = [keyword for keyword in intent.folded if len(keyword) >= FUZZY_LENGTH and _is_similar(keyword, words)]
     return Match(intent, exact=False, length=max(map(len, similar))) if similar else None
 
 
@@ -81,4 +100,4 @@ def _is_similar(keyword: str, words: list[str]) -> bool:
     """Compare a keyword with every run of as many words."""
     size = keyword.count(" ") + 1
     runs = (" ".join(words[start : start + size]) for start in range(len(words) - size + 1))
-    return any(fuzz.ratio(keyword, run) >= FUZZY_LEAST for run in runs)
+    return any(fuzz.ratio(keyword, run, score_cutoff=FUZZY_LEAST) for run in runs)

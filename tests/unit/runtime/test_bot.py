@@ -5,7 +5,8 @@ from uuid import uuid4
 
 import pytest
 
-from chatbot_runtime.brain.matcher import Intent, fold, match
+from chatbot_runtime.brain import matcher
+from chatbot_runtime.brain.matcher import LOOKED_AT, Intent, fold, match
 from chatbot_runtime.brain.reply import Heard, Knowledge, Turn, decide_turn, pieces
 from chatbot_runtime.queue.conversations import Conversation, Mode
 
@@ -56,6 +57,30 @@ def test_an_intent_is_recognised(text: str, name: str, locale: str) -> None:
 @pytest.mark.parametrize("text", ["", "cola", "holas", "agenda", "xyz", "🙂", "horror", "a" * 5000])
 def test_what_is_not_meant_is_not_recognised(text: str) -> None:
     assert match(text, INTENTS, locale="es") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("¿qué tal? " * 40 + "horario", True),
+        ("¿qué tal? " * 70 + "horario", False),
+        ("a" * (LOOKED_AT - 8) + " horario", True),
+        ("a" * (LOOKED_AT - 8) + " horarios y más", False),
+        ("a" * (LOOKED_AT - 5) + " menú" + "x" * 5000, False),
+        (" " * 10_000 + "horario", True),
+        ("!" * 10_000 + "horario", False),
+    ],
+)
+def test_only_the_beginning_of_a_long_text_is_read_and_no_word_is_cut(text: str, found: bool) -> None:
+    assert (match(text, INTENTS, locale="es") is not None) == found
+
+
+def test_a_message_folds_its_own_text_only_and_of_that_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    folded: list[int] = []
+    monkeypatch.setattr(matcher, "fold", lambda text: folded.append(len(text)) or fold(text))
+    match("á" * 4096, INTENTS, locale="es")
+    assert len(folded) == 1
+    assert folded[0] <= 4 * LOOKED_AT
 
 
 def test_the_contacts_language_decides_between_equals() -> None:
