@@ -14,6 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 import yaml
 
+from testbed.errors import Failed
 from testbed.settings import Settings
 
 _APPLY: Final = "application/apply-patch+yaml"
@@ -22,7 +23,7 @@ _MERGE: Final = "application/merge-patch+json"
 Object = dict[str, Any]
 
 
-class ApiError(Exception):
+class ApiError(Failed):
     """The API server refused a request."""
 
     def __init__(self, status: int, message: str) -> None:

@@ -12,7 +12,7 @@ from testbed import demo, netns, node, packages, plane, sim
 from testbed.api import Api
 from testbed.cache import locked, require_access
 from testbed.command import command_line
-from testbed.errors import Refused, TestbedError
+from testbed.errors import MISHAPS, Failed, Refused, TestbedError, describe
 from testbed.images import PROJECT_IMAGES, ImageStore
 from testbed.plane import Site
 from testbed.processes import Processes
@@ -31,13 +31,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = Settings.from_env(options.dir)
         require_access(settings.directory)
-        code: int = options.command(settings, options)
+        return _execute(settings, options)
     except TestbedError as error:
         print(f"testbed: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"testbed: interrupted; `{command_line('down')}` cleans up.", file=sys.stderr)
         return 130
+
+
+def _execute(settings: Settings, options: argparse.Namespace) -> int:
+    """Run the chosen command.
+
+    Raises:
+        Failed: it failed on the way, by whatever cause; the message ends with the directory of the logs, if there are any.
+    """
+    try:
+        code: int = options.command(settings, options)
+    except (Failed, *MISHAPS) as error:
+        logs = f"\nLogs: {settings.log}" if settings.log.exists() else ""
+        raise Failed(f"{describe(error)}{logs}") from error
     return code
 
 

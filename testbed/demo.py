@@ -1,5 +1,6 @@
 """`python -m testbed demo`: from nothing to a chatbot that answers a WhatsApp message, on a real cluster on this machine."""
 
+import http.client
 import subprocess
 import textwrap
 import time
@@ -14,7 +15,7 @@ from testbed.api import Api, ApiError
 from testbed.blobs import Image
 from testbed.command import command_line
 from testbed.demoprovider import CUSTOMER, ProviderClient, is_ready, render_provider
-from testbed.errors import Failed
+from testbed.errors import MISHAPS, Failed, TestbedError, describe
 from testbed.images import PREFIX, ROOT, ImageStore
 from testbed.progress import Progress
 from testbed.settings import Settings
@@ -26,6 +27,7 @@ OPERATOR: Final = "chatbot-operator"
 GREETING: Final = "Hola"
 _READY_S: Final = 300.0
 _ANSWER_S: Final = 30.0
+_QUESTION_S: Final = 60.0
 _LINE: Final = 150
 """Characters of a progress line."""
 
@@ -143,12 +145,17 @@ Remove everything: make demo-down"""
             f"logs -n {OPERATOR} deployment/{OPERATOR} --all-pods --tail=200",
             f"logs -n {self.namespace} -l chatbotops.io/instance={self.name} --all-containers --prefix --tail=60",
         )
-        parts = []
-        for question in questions:
-            done = subprocess.run([kubectl, self._kubeconfig, *question.split()], check=False, capture_output=True, text=True, timeout=60)
-            parts.append(f"$ kubectl {question}\n{done.stdout}{done.stderr}\n")
-        target.write_text("\n".join(parts))
+        answers = [f"$ kubectl {question}\n{self._ask([kubectl, self._kubeconfig, *question.split()])}\n" for question in questions]
+        target.write_text("\n".join(answers))
         return target
+
+    def _ask(self, command: list[str]) -> str:
+        """Return what a program has to say, its failure included: one question without an answer must not hide the others."""
+        try:
+            done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_QUESTION_S)
+        except subprocess.TimeoutExpired as error:
+            return describe(error)
+        return done.stdout + done.stderr
 
     @property
     def _kubeconfig(self) -> str:
@@ -169,7 +176,7 @@ Remove everything: make demo-down"""
             try:
                 if condition():
                     return
-            except (OSError, ApiError) as error:
+            except (ApiError, OSError, http.client.HTTPException) as error:
                 if time.monotonic() > deadline:
                     raise Failed(f"Waited {seconds:.0f} s for {what}; last error: {error}") from None
             if time.monotonic() > deadline:
@@ -187,7 +194,7 @@ def run(settings: Settings, progress: Progress) -> None:
     """Run the demo on a node that is up, and print its summary.
 
     Raises:
-        Failed: a step failed; the message ends with the file that holds conditions, events and logs.
+        Failed: a step failed, by whatever cause; the message ends with the file that holds conditions, events and logs.
     """
     demo = Demo(settings, progress)
     try:
@@ -198,5 +205,13 @@ def run(settings: Settings, progress: Progress) -> None:
         demo.converse()
         print(demo.summary())
         progress.say("done")
-    except Failed as failed:
-        raise Failed(f"{failed}\nConditions, events and logs: {demo.explain_failure()}") from None
+    except (Failed, *MISHAPS) as error:
+        raise Failed(f"{describe(error)}\n{_explain(demo)}") from error
+
+
+def _explain(demo: Demo) -> str:
+    """Say where the explanation of a failure is; what keeps it from being written must not hide the failure."""
+    try:
+        return f"Conditions, events and logs: {demo.explain_failure()}"
+    except (TestbedError, *MISHAPS) as error:
+        return f"Conditions, events and logs could not be gathered: {describe(error)}"

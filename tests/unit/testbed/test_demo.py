@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from testbed import demo
-from testbed.api import Api
+from testbed.api import Api, ApiError
 from testbed.command import command_line
 from testbed.errors import Failed
 from testbed.images import ImageStore
@@ -82,3 +82,35 @@ def test_a_failed_step_ends_with_its_cause_and_the_file_that_explains_it(setting
     assert "$ kubectl get chatbotinstance quickstart -n chatbot-demo -o yaml\nanswer to: " in explained
     assert "$ kubectl get events -n chatbot-demo" in explained
     assert "$ kubectl logs -n chatbot-operator deployment/chatbot-operator" in explained
+
+
+@pytest.mark.parametrize("error", [ApiError(503, "etcd is away"), ConnectionRefusedError("etcd is away")])
+def test_an_api_server_that_is_away_in_the_middle_is_a_failed_step(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(_: demo.Demo) -> list[Any]:
+        raise error
+
+    monkeypatch.setattr(demo.Demo, "load_images", fail)
+    with pytest.raises(Failed, match=r"etcd is away\nConditions, events and logs: "):
+        demo.run(settings, Progress(quiet=True))
+
+
+def test_a_question_without_an_answer_does_not_hide_the_others(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    kubectl = settings.directory.parent / "kubectl"
+    kubectl.write_text('#!/bin/sh\ncase "$*" in *logs*) exec sleep 60 ;; *) echo "answer to: $*" ;; esac\n')
+    monkeypatch.setattr(demo, "_QUESTION_S", 0.5)
+    explained = demo.Demo(settings, Progress(quiet=True)).explain_failure().read_text()
+    assert "$ kubectl get pods,jobs,persistentvolumeclaims" in explained
+    assert explained.count("answer to: ") == 4
+    assert explained.count("timed out after 0.5 seconds") == 2
+
+
+def test_the_cause_is_said_even_if_nothing_can_be_written(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: ImageStore) -> list[Any]:
+        raise Failed("The disk is full.")
+
+    monkeypatch.setattr(ImageStore, "ensure", fail)
+    settings.log.rmdir()
+    with pytest.raises(Failed, match=r"^The disk is full\.\n.*No such file or directory"):
+        demo.run(settings, Progress(quiet=True))
