@@ -14,14 +14,14 @@ from chatbot_runtime import metrics as ours
 from testbed.providers.cloud_api import Config, Provider, Rule
 from tests.component.conftest import ACCESS_TOKEN, ADMIN_PASSWORD, APP_SECRET
 from tests.component.kit import NUMBER, phone
-from tests.component.running import RuntimeProcess, start_fixture  # noqa: F401  a fixture
-from tests.component.servers import Database
+from tests.component.running import RuntimeProcess, start_fixture, wait_for  # noqa: F401  a fixture
+from tests.component.servers import Database, Postgres, Redis
 from tests.support import contract_document as page
 
 pytestmark = pytest.mark.component
 
-NEEDS_A_FAULT = {"chatbot_db_connection_errors_total", "chatbot_redis_errors_total"}
-"""Moved by outages only; the tests of outages see them."""
+OUTAGES = {"chatbot_db_connection_errors_total", "chatbot_redis_errors_total"}
+"""Moved by `test_outages_move_the_counters_that_alerts_watch`."""
 
 Start = Callable[..., RuntimeProcess]
 
@@ -61,7 +61,7 @@ class Watch:
     def __init__(self, *urls: str) -> None:
         self.urls = urls
         self.late = {item.name for item in vars(ours).values() if isinstance(item, ours.LateGauge)}
-        self.still = {row.name: row for row in page.metrics() if row.name not in NEEDS_A_FAULT}
+        self.still = {row.name: row for row in page.metrics() if row.name not in OUTAGES}
 
     def look(self) -> bool:
         """Return whether all have moved."""
@@ -100,3 +100,27 @@ async def _moved(watch: Watch) -> bool:
             return True
         await asyncio.sleep(0.05)
     return False
+
+
+@pytest.mark.parametrize("role", page.LONG_RUNNING)
+def test_outages_move_the_counters_that_alerts_watch(
+    start: Start, tmp_path: Path, outage: Postgres, redis_outage: Redis, role: str
+) -> None:
+    """Nobody uses the process meanwhile: alerts on rates need counters that rise for as long as an outage lasts, without traffic."""
+    process = start(role, WEB_NUMBER="support", WEB_PROFILE_DIR=str(tmp_path)).wait_ready()
+
+    def errors(name: str) -> float:
+        answer = process.probe("/metrics")
+        assert answer is not None
+        [family] = [item for item in text_string_to_metric_families(answer.text) if f"{item.name}_total" == name]
+        return next(sample.value for sample in family.samples if sample.name == name)
+
+    def suffer(name: str, server: Postgres | Redis) -> str:
+        assert errors(name) == 0
+        server.stop()
+        wait_for(lambda: errors(name) >= 2, f"{name} rises")
+        server.start()
+        process.wait_ready()
+        return name
+
+    assert {suffer("chatbot_redis_errors_total", redis_outage), suffer("chatbot_db_connection_errors_total", outage)} == OUTAGES
