@@ -8,7 +8,7 @@ from chatbot_operator.api.v1alpha1.common import ResourceAmounts, Resources, Sch
 from chatbot_operator.constants import ANNOTATION_SECRETS_HASH
 from chatbot_operator.desired.inputs import Inputs
 from chatbot_operator.desired.metadata import Object, digest, pod_labels
-from chatbot_operator.desired.quantity import canonical
+from chatbot_operator.desired.quantity import canonical, larger, smaller
 from chatbot_operator.model.plan import Use
 
 RUNTIME_UID: Final = 10001
@@ -20,7 +20,7 @@ _SECRET_MODE: Final = 0o440
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """Compute resources of a component whose spec says nothing: requests and the memory limit (no CPU limit: it only throttles)."""
+    """Compute resources of a component where its spec says nothing: requests and the memory limit (no CPU limit: it only throttles)."""
 
     cpu: str
     memory: str
@@ -154,21 +154,22 @@ def _own_volumes(pod: Pod) -> list[Object]:
 
 
 def _resources(given: Resources | None, defaults: Defaults) -> Object:
-    """Return requests and limits. A part that is given replaces that part of the defaults as a whole; nothing is mixed by guess."""
-    if given is None or (given.requests is None and given.limits is None):
-        return {
-            "requests": {"cpu": canonical(defaults.cpu), "memory": canonical(defaults.memory)},
-            "limits": {"memory": canonical(defaults.memory_limit)},
-        }
-    found = {"requests": _amounts(given.requests), "limits": _amounts(given.limits)}
-    return {name: amounts for name, amounts in found.items() if amounts}
+    """Return requests and limits; an amount that is not given has its default, so that no pod loses its memory limit by the way."""
+    requests = (given and given.requests) or ResourceAmounts()
+    limits = (given and given.limits) or ResourceAmounts()
+    cpu, cpu_limit = _bounds(requests.cpu, limits.cpu, defaults.cpu, "")
+    memory, memory_limit = _bounds(requests.memory, limits.memory, defaults.memory, defaults.memory_limit)
+    most = {"cpu": cpu_limit, "memory": memory_limit}
+    return {"requests": {"cpu": cpu, "memory": memory}, "limits": {name: value for name, value in most.items() if value}}
 
 
-def _amounts(given: ResourceAmounts | None) -> Object:
-    if given is None:
-        return {}
-    found = {"cpu": given.cpu, "memory": given.memory}
-    return {name: canonical(value) for name, value in found.items() if value}
+def _bounds(request: str | None, limit: str | None, default: str, default_limit: str) -> tuple[str, str]:
+    """Return request and limit of one resource, an empty limit for none. A default yields to what is given, or the pod would be refused."""
+    if not limit and default_limit:
+        limit = larger(default_limit, request or "")
+    if not request:
+        request = smaller(default, limit) if limit else default
+    return canonical(request), canonical(limit) if limit else ""
 
 
 def _scheduling(given: Scheduling | None) -> Object:

@@ -61,6 +61,11 @@ def larger(one: str, other: str) -> str:
     return one if amount(one) >= amount(other) else other
 
 
+def smaller(one: str, other: str) -> str:
+    """Return the smaller of two quantities."""
+    return one if amount(one) <= amount(other) else other
+
+
 def _binary(value: int) -> str:
     power = 0
     while value and value % 1024 == 0 and power < max(_BINARY_SUFFIX):

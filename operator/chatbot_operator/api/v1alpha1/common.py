@@ -68,8 +68,14 @@ class Resources(ApiModel):
 
     model_config = ConfigDict(json_schema_extra=rules(at_most("cpu"), at_most("memory")))
 
-    requests: ResourceAmounts | None = Field(default=None, description="Guaranteed amounts; the scheduler places pods by them.")
-    limits: ResourceAmounts | None = Field(default=None, description="Most the container may use.")
+    requests: ResourceAmounts | None = Field(
+        default=None,
+        description="Guaranteed amounts; the scheduler places pods by them. An absent one is the default, but at most the limit.",
+    )
+    limits: ResourceAmounts | None = Field(
+        default=None,
+        description="Most the container may use. Absent memory is the default, but at least the request; absent CPU is no limit.",
+    )
 
 
 class TolerationOperator(StrEnum):

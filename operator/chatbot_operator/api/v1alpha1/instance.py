@@ -143,7 +143,9 @@ class App(ApiModel):
     replicas: int = Field(default=2, ge=1, le=50, description="Pods of app; ignored with autoscaling.")
     autoscaling: Autoscaling | None = Field(default=None, description="Scale by CPU instead of a fixed number.")
     log_level: LogLevel = Field(default=LogLevel.INFO, description="Verbosity of the logs.")
-    resources: Resources | None = Field(default=None, description="Compute resources.")
+    resources: Resources | None = Field(
+        default=None, description="Compute resources. Defaults: requests 100m CPU and 192Mi memory, memory limit 512Mi."
+    )
     scheduling: Scheduling | None = Field(default=None, description="Where the pods may run.")
     termination_grace_period_seconds: int = Field(default=45, ge=15, le=600, description="Seconds to finish requests when a pod stops.")
 
@@ -152,7 +154,9 @@ class Scheduler(ApiModel):
     """Periodic work, bot brain and Cloud API sender."""
 
     log_level: LogLevel = Field(default=LogLevel.INFO, description="Verbosity of the logs.")
-    resources: Resources | None = Field(default=None, description="Compute resources.")
+    resources: Resources | None = Field(
+        default=None, description="Compute resources. Defaults: requests 50m CPU and 128Mi memory, memory limit 384Mi."
+    )
     scheduling: Scheduling | None = Field(default=None, description="Where the pod may run.")
     termination_grace_period_seconds: int = Field(default=45, ge=15, le=600, description="Seconds to finish the send in flight.")
 
@@ -191,7 +195,9 @@ class WorkerWeb(ApiModel):
         default=None, description="StorageClass of the profiles; absent is the cluster's default. Immutable."
     )
     log_level: LogLevel = Field(default=LogLevel.INFO, description="Verbosity of the logs.")
-    resources: Resources | None = Field(default=None, description="Compute resources.")
+    resources: Resources | None = Field(
+        default=None, description="Compute resources. Defaults: requests 200m CPU and 512Mi memory, memory limit 1536Mi."
+    )
     scheduling: Scheduling | None = Field(default=None, description="Where the pods may run.")
     termination_grace_period_seconds: int = Field(default=90, ge=30, le=600, description="Seconds to close the browser cleanly.")
 
@@ -243,7 +249,9 @@ class Database(ApiModel):
     mode: Mode = Field(default=Mode.MANAGED, description="Managed or External. Immutable.")
     storage: Storage = Field(default_factory=Storage, description="Volume of a managed database.")
     external: ExternalDatabase | None = Field(default=None, description="Required with mode External, refused otherwise.")
-    resources: Resources | None = Field(default=None, description="Compute resources of a managed database.")
+    resources: Resources | None = Field(
+        default=None, description="Compute resources of a managed database. Defaults: requests 100m CPU and 256Mi memory, memory limit 1Gi."
+    )
     scheduling: Scheduling | None = Field(default=None, description="Where a managed database may run.")
 
 
@@ -280,7 +288,11 @@ class Cache(ApiModel):
     max_memory: Quantity = Field(default="128Mi", description="Memory for data, at least 16Mi; least recently used keys go first.")
     storage: CacheStorage = Field(default_factory=CacheStorage, description="Volume of a Persistent managed cache.")
     external: ExternalCache | None = Field(default=None, description="Required with mode External, refused otherwise.")
-    resources: Resources | None = Field(default=None, description="Compute resources of a managed cache.")
+    resources: Resources | None = Field(
+        default=None,
+        description="Compute resources of a managed cache. Defaults: requests 20m CPU and maxMemory + 32Mi memory, "
+        "memory limit 1.5 x maxMemory + 64Mi.",
+    )
     scheduling: Scheduling | None = Field(default=None, description="Where a managed cache may run.")
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatbot_operator.desired.quantity import amount, canonical, larger, mebibytes, to_bytes
+from chatbot_operator.desired.quantity import amount, canonical, larger, mebibytes, smaller, to_bytes
 from tests.support.quantities import KNOWN
 
 
@@ -29,10 +29,10 @@ def test_canonical_is_idempotent_and_keeps_the_value(text: str) -> None:
 
 
 @given(QUANTITIES, QUANTITIES)
-def test_larger_is_one_of_both_and_not_less(one: str, other: str) -> None:
-    found = larger(one, other)
-    assert found in (one, other)
-    assert amount(found) == max(amount(one), amount(other))
+def test_larger_and_smaller_are_one_of_both(one: str, other: str) -> None:
+    most, least = larger(one, other), smaller(one, other)
+    assert {most, least} <= {one, other}
+    assert (amount(most), amount(least)) == (max(amount(one), amount(other)), min(amount(one), amount(other)))
 
 
 def test_an_unknown_size_is_less_than_any() -> None:
