@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from chatbot_runtime.errors import DatabaseDown
 from chatbot_runtime.queue.inbound import Inbound
+from chatbot_runtime.queue.ingest import NotJson
 from chatbot_runtime.queue.intake import Intake
 from tests.component.kit import drifted, rows, text
 from tests.component.servers import Database, Postgres
@@ -44,6 +45,15 @@ async def test_one_that_the_database_refuses_takes_no_other_with_it(engine: Asyn
     items[5] = Inbound((bad,))
     done = await asyncio.gather(*(intake.store(item) for item in items), return_exceptions=True)
     assert [isinstance(item, DBAPIError) for item in done] == [number == 5 for number in range(10)]
+    assert await rows(engine, "SELECT count(*) FROM messages") == [(9,)]
+
+
+async def test_one_that_is_no_json_takes_no_other_with_it(engine: AsyncEngine) -> None:
+    intake = Intake(engine, quiet_s=0)
+    items = [delivery(number) for number in range(10)]
+    items[5] = Inbound((replace(text(1), payload={"not": object()}),))
+    done = await asyncio.gather(*(intake.store(item) for item in items), return_exceptions=True)
+    assert [isinstance(item, NotJson) for item in done] == [number == 5 for number in range(10)]
     assert await rows(engine, "SELECT count(*) FROM messages") == [(9,)]
 
 

@@ -133,6 +133,32 @@ async def test_a_good_message_beside_a_strange_one_is_kept(api: Api, database: D
     assert strange + len(stored(database)) >= 2, "what was strange is kept too"
 
 
+@pytest.mark.parametrize("levels", [250, 1022, 1024, 20_000])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"messages": [{"id": "wamid.x", "from": "5215512345678", "type": "hologram", "hologram": "DEEP"}]},
+        {"statuses": [{"id": "wamid.x", "status": "sent", "conversation": "DEEP"}]},
+        {"messages": ["DEEP"]},
+        {"calls": "DEEP"},
+    ],
+    ids=["message", "status", "no message", "unknown"],
+)
+async def test_what_is_nested_deeply_takes_no_good_message_with_it(
+    api: Api, database: Database, value: dict[str, Any], levels: int
+) -> None:
+    text = "[{" * 500 + '\\"'
+    good = {"id": "wamid.good", "from": "5215512345678", "timestamp": "1764000000", "type": "text", "text": {"body": text}}
+    document = json.loads(webhook({"messages": [good]}))
+    document["entry"][0]["changes"].append(json.loads(webhook(value))["entry"][0]["changes"][0])
+    body = json.dumps(document).replace('"DEEP"', '{"x":[' * (levels // 2) + "]}" * (levels // 2)).encode()
+    answer = await deliver(api, body)
+    assert answer.status_code == 200, answer.text
+    assert database.sql("SELECT body FROM messages WHERE provider_message_id = 'wamid.good'") == [text]
+    strange = "(SELECT count(*) FROM raw_events) + (SELECT count(*) FROM status_inbox) + (SELECT count(*) FROM messages)"
+    assert database.sql(f"SELECT {strange}") == ["2"], "what was strange is kept too"
+
+
 async def test_what_the_database_refuses_takes_no_good_message_with_it(
     api: Api, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +172,18 @@ async def test_what_the_database_refuses_takes_no_good_message_with_it(
     assert answer.status_code == 200, answer.text
     assert stored(database) == ["wamid.good"]
     assert database.sql("SELECT reason FROM raw_events")[0].startswith("refused by the database")
+
+
+async def test_what_can_not_be_kept_at_all_stays_with_the_provider_and_the_rest_is_stored(
+    api: Api, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = text_webhook(("wamid.bad", "x"), ("wamid.good", "hola"))
+    bad, good = cloud.parse_webhook(body, NUMBER_ID).messages
+    bad = replace(bad, payload={"no JSON": object()})
+    monkeypatch.setattr("chatbot_runtime.api.routes.webhooks.parse_webhook", lambda *_: Inbound(messages=(bad, good)))
+    answer = await deliver(api, body)
+    assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (503, "not-stored")
+    assert stored(database) == ["wamid.good"]
 
 
 async def test_a_webhook_of_another_number_is_kept_and_answered(api: Api, database: Database) -> None:

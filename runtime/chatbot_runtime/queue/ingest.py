@@ -10,9 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chatbot_runtime import metrics
 from chatbot_runtime.db.engine import fetch_row
 from chatbot_runtime.db.ids import uuid7
+from chatbot_runtime.errors import RuntimeFault
 from chatbot_runtime.queue.inbound import Inbound, InboundMessage, InboundStatus
 
 _INGEST = "SELECT stored, repeated, statuses, raw FROM ingest_v1($1::jsonb, $2::jsonb, $3::jsonb, make_interval(secs => $4))"
+
+
+class NotJson(RuntimeFault):
+    """Something in a delivery has no form in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,7 @@ async def record_inbound(conn: AsyncConnection, inbound: Inbound, *, quiet_s: fl
 
     Raises:
         ValueError: the connection is not in autocommit mode.
+        NotJson: something in it has no form in JSON, and nothing was stored.
         DBAPIError: the database refuses something in it, and nothing was stored.
     """
     row = await fetch_row(
@@ -86,7 +92,10 @@ def _time(value: datetime | None) -> str | None:
 
 def _json(value: Any) -> str:
     """Return JSON that PostgreSQL accepts: it has no way to store a NUL character."""
-    text = orjson.dumps(value).decode()
+    try:
+        text = orjson.dumps(value).decode()
+    except orjson.JSONEncodeError as error:
+        raise NotJson(str(error)) from error
     return orjson.dumps(_without_nul(value)).decode() if "\\u0000" in text else text
 
 

@@ -15,13 +15,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chatbot_runtime.db.engine import autocommit
 from chatbot_runtime.errors import DatabaseDown
 from chatbot_runtime.queue.inbound import Inbound
-from chatbot_runtime.queue.ingest import record_inbound
+from chatbot_runtime.queue.ingest import NotJson, record_inbound
 
 WRITERS: Final = 2
 """Statements at once: one is prepared while the other is committed."""
 
 TOGETHER_MAX: Final = 64
 """Deliveries in one statement."""
+
+REFUSALS: Final = (DBAPIError, NotJson)
+"""What says that something in a delivery can't be stored, however often it is tried."""
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +43,7 @@ class Intake:
 
         Raises:
             DatabaseDown: nothing of it was stored, or it is not known; the provider repeats it.
-            DBAPIError: the database refuses something in it, and nothing of it was stored.
+            REFUSALS: something in it can't be stored, and nothing of it was.
         """
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((inbound, done))
@@ -58,7 +61,7 @@ class Intake:
                 await self._record(*(inbound for inbound, _ in batch))
             except DatabaseDown as error:
                 _fail(batch, error)
-            except DBAPIError as error:
+            except REFUSALS as error:
                 await self._one_by_one(batch, error)
             except BaseException as error:
                 _fail(batch, error)  # a fault of ours, or the end of the process: whoever waits must learn it
@@ -67,16 +70,16 @@ class Intake:
                 for _, done in batch:
                     _succeed(done)
 
-    async def _one_by_one(self, batch: list[tuple[Inbound, asyncio.Future[None]]], error: DBAPIError) -> None:
-        """Find the delivery that the database refuses, so that it takes none of the others with it."""
+    async def _one_by_one(self, batch: list[tuple[Inbound, asyncio.Future[None]]], error: Exception) -> None:
+        """Find the delivery that can't be stored, so that it takes none of the others with it."""
         if len(batch) == 1:
             _fail(batch, error)
             return
-        log.warning("intake_split", cause=type(error.orig).__name__, deliveries=len(batch))
+        log.warning("intake_split", cause=cause_of(error), deliveries=len(batch))
         for item in batch:
             try:
                 await self._record(item[0])
-            except (DatabaseDown, DBAPIError) as own:
+            except (DatabaseDown, *REFUSALS) as own:
                 _fail([item], own)
             else:
                 _succeed(item[1])
@@ -89,6 +92,11 @@ class Intake:
         )
         async with autocommit(self._engine) as conn:
             await record_inbound(conn, together, quiet_s=self._quiet_s)
+
+
+def cause_of(refusal: BaseException) -> str:
+    """Name a refusal in logs."""
+    return type(refusal.orig if isinstance(refusal, DBAPIError) else refusal).__name__
 
 
 def _succeed(done: asyncio.Future[None]) -> None:

@@ -14,7 +14,6 @@ import orjson
 import structlog
 from fastapi import FastAPI, Request, Response
 from pydantic import SecretStr
-from sqlalchemy.exc import DBAPIError
 
 from chatbot_runtime import metrics
 from chatbot_runtime.api.mend import mend_json
@@ -22,7 +21,7 @@ from chatbot_runtime.api.services import services_of
 from chatbot_runtime.channels.cloud.webhook import NotAWebhook, parse_webhook
 from chatbot_runtime.errors import Refused
 from chatbot_runtime.queue.inbound import Inbound, Unrecognised
-from chatbot_runtime.queue.intake import Intake
+from chatbot_runtime.queue.intake import REFUSALS, Intake, cause_of
 from chatbot_runtime.redis.wake import Topic
 
 PATH: Final = "/webhooks/cloud"
@@ -94,38 +93,46 @@ def _understand(body: bytes, number: str) -> Inbound:
     """
     try:
         return parse_webhook(body, number)
-    except NotAWebhook:
+    except NotAWebhook as error:
         mended = mend_json(body)
         if mended is None:
             raise
+        log.warning("webhook_mended", problem=str(error))
         return parse_webhook(mended, number)
 
 
 async def _store(intake: Intake, inbound: Inbound) -> None:
-    try:
-        await intake.store(inbound)
-    except DBAPIError as error:
-        log.warning("webhook_split", cause=type(error.orig).__name__, messages=len(inbound.messages), statuses=len(inbound.statuses))
-        for item in _items(inbound):
-            await _store_alone(intake, item)
-
-
-async def _store_alone(intake: Intake, item: Inbound) -> None:
-    """Store one item; one that the database refuses is kept as it came.
+    """Store a delivery, item by item if need be.
 
     Raises:
-        Refused: 503 if it can't be kept at all, so that the provider keeps it.
+        Refused: 503 if an item can't be kept at all, so that the provider keeps it; all others are stored.
+    """
+    try:
+        await intake.store(inbound)
+    except REFUSALS as error:
+        log.warning("webhook_split", cause=cause_of(error), messages=len(inbound.messages), statuses=len(inbound.statuses))
+        kept = [await _store_alone(intake, item) for item in _items(inbound)]
+        if not all(kept):
+            raise Refused(503, "not-stored", "A part of the delivery can't be stored now.", retry_after=60) from None
+
+
+async def _store_alone(intake: Intake, item: Inbound) -> bool:
+    """Store one item; one that the database refuses is kept as it came.
+
+    Returns:
+        Whether it is stored in one way or the other.
     """
     try:
         await intake.store(item)
-    except DBAPIError as error:
+    except REFUSALS as error:
         metrics.WEBHOOK_EVENTS.labels(kind="unknown", result="refused").inc()
-        raw = Unrecognised(f"refused by the database ({type(error.orig).__name__})", orjson.loads(orjson.dumps(asdict(item))))
         try:
+            raw = Unrecognised(f"refused by the database ({cause_of(error)})", orjson.loads(orjson.dumps(asdict(item))))
             await intake.store(Inbound(unrecognised=(raw,)))
-        except DBAPIError as last:
-            log.warning("webhook_not_stored", cause=type(last.orig).__name__)
-            raise Refused(503, "not-stored", "A part of the delivery can't be stored now.", retry_after=60) from None
+        except (*REFUSALS, orjson.JSONEncodeError) as last:
+            log.warning("webhook_not_stored", cause=cause_of(last))
+            return False
+    return True
 
 
 def _items(inbound: Inbound) -> Iterator[Inbound]:

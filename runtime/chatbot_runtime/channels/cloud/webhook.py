@@ -17,11 +17,14 @@ ID_MAX: Final = 512
 """Longest provider id or alias; PostgreSQL could not index much longer ones."""
 
 BODY_MAX: Final = 65_536
+LEVELS_MAX: Final = 100
+"""Levels of nesting that are kept. Parsers go to about 1000, encoders to 250, and what we store adds a few."""
+
 _STATUSES: Final = frozenset(get_args(StatusName))
 
 
 class NotAWebhook(ValueError):
-    """The body is not a JSON object."""
+    """The body is not a JSON object, or nested too deeply to be kept."""
 
 
 def channel_of(phone_number_id: str) -> str:
@@ -37,7 +40,7 @@ def parse_webhook(body: bytes, phone_number_id: str) -> Inbound:
         phone_number_id: the number we serve; what belongs to another one is kept as not understood.
 
     Raises:
-        NotAWebhook: the body is not a JSON object.
+        NotAWebhook: the body is not a JSON object, or more than `LEVELS_MAX` levels deep.
     """
     try:
         document = orjson.loads(body)
@@ -45,12 +48,23 @@ def parse_webhook(body: bytes, phone_number_id: str) -> Inbound:
         raise NotAWebhook("the body is not JSON") from error
     if not isinstance(document, dict):
         raise NotAWebhook("the body is not a JSON object")
+    if body.count(b"[") + body.count(b"{") > LEVELS_MAX and _depth(document) > LEVELS_MAX:
+        raise NotAWebhook("the body is nested too deeply")
     found = list(_understand(document, phone_number_id))
     return Inbound(
         tuple(item for item in found if isinstance(item, InboundMessage)),
         tuple(item for item in found if isinstance(item, InboundStatus)),
         tuple(item for item in found if isinstance(item, Unrecognised)),
     )
+
+
+def _depth(document: Any) -> int:
+    """Return how many levels a document has."""
+    level, depth = [document], 0
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
+    return depth
 
 
 Item = InboundMessage | InboundStatus | Unrecognised
