@@ -83,6 +83,16 @@ def test_an_outage_ends_readiness_but_never_liveness(start: Start, profile: Path
     assert status(worker, "/livez") == 200
 
 
+def test_a_database_that_it_cannot_work_with_ends_readiness_while_it_still_holds_the_lease(
+    start: Start, profile: Path, database: Database
+) -> None:
+    worker = start("worker-web", WEB_NUMBER="support", WEB_PROFILE_DIR=str(profile)).wait_ready()
+    database.sql("UPDATE schema_compat SET version = 99, compatible_since = 99")
+    wait_for(lambda: status(worker, "/readyz") == 503, "the end of readiness")
+    assert metrics_of(worker)["chatbot_lease_held"] == 1
+    assert "schema" in worker.probe("/readyz").json()["message"]  # type: ignore[union-attr]
+
+
 def test_a_missing_profile_directory_is_named_and_recovers(start: Start, tmp_path: Path) -> None:
     missing = tmp_path / "volume"
     worker = start("worker-web", WEB_NUMBER="support", WEB_PROFILE_DIR=str(missing), LEASE_TTL_S="3").wait_ready()

@@ -44,9 +44,11 @@ async def work(settings: Settings, lifecycle: Lifecycle) -> int:
     keeper = LeaseKeeper(engine, clock, name=lease_name(number), holder=holder, ttl_s=settings.lease_ttl_s)
 
     async def ready() -> Finding:
-        """Ready is holding the lease. Pairing is a third thing: if readiness waited for it, no rollout would ever end."""
+        """Ready is a usable database and the lease. Pairing is a third thing: if readiness waited for it, no rollout would ever end."""
         if lifecycle.stopping.is_set():
             return Finding(Status.DOWN, "stopping")
+        if (database := monitor.ready()).status is Status.DOWN:
+            return database  # at once, not only when the lease has run out
         return Finding(Status.OK if keeper.held() else Status.DOWN, session.message)
 
     probes = HealthServer(settings.bind_host, settings.metrics_port, ready=ready, registry=metrics.REGISTRY)
