@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from chatbot_runtime.health.board import DATABASE, Board, Finding, Status
-from chatbot_runtime.health.judge import judge_bot, judge_channel, judge_queue
+from chatbot_runtime.health.judge import UNPAIRED, judge_bot, judge_channel, judge_queue
 from chatbot_runtime.health.monitor import STALE_S, Monitor
 from chatbot_runtime.queue.stats import ChannelPause, Depth, QueueStats
-from tests.component.running import Api, api_fixture  # noqa: F401  a fixture
+from tests.component.running import NUMBER_ID, Api, api_fixture  # noqa: F401  a fixture
 from tests.component.servers import Database, Postgres, Redis
 
 pytestmark = pytest.mark.component
@@ -47,7 +47,20 @@ def test_a_paused_channel_is_named_with_its_reason() -> None:
     assert judge_channel(stats()).status is Status.OK
     finding = judge_channel(stats(pause="token expired"))
     assert (finding.status, finding.reason) == (Status.DEGRADED, "ChannelPaused")
-    assert "token expired" in finding.message
+    assert "token expired" in finding.detail
+
+
+@pytest.mark.parametrize("reason", ["token expired for 5215512345678", UNPAIRED])
+async def test_which_number_and_what_the_provider_said_is_told_to_who_is_logged_in(api: Api, database: Database, reason: str) -> None:
+    database.sql(f"UPDATE channels SET paused_until = 'infinity', pause_reason = '{reason}'")  # noqa: S608  values of this test
+    await api.services.monitor.round()
+    for path in ("/healthz", "/api/status"):
+        answer = await api.client.get(path)
+        assert answer.json()["components"]["channel"]["reason"] in ("ChannelPaused", "WebUnpaired")
+        assert NUMBER_ID not in answer.text
+        assert "5215512345678" not in answer.text
+    await api.log_in()
+    assert NUMBER_ID in (await api.client.get("/api/status")).json()["components"]["channel"]["message"]
 
 
 class Ticking:

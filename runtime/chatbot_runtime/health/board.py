@@ -27,13 +27,15 @@ class Finding:
 
     Attributes:
         status: the verdict.
-        message: one English sentence for a person, without secrets; empty when there is nothing to say.
+        message: one English sentence for anybody who asks, so without secrets and names; empty when there is nothing to say.
         reason: CamelCase word for the same, which pages translate.
+        detail: the sentence for logs and who is logged in, when it may say more: which number, and a provider's own words.
     """
 
     status: Status
     message: str = ""
     reason: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,8 @@ class Component:
     status: Status
     since: datetime
     message: str
-    reason: str = ""
+    reason: str
+    detail: str
 
 
 class Board:
@@ -62,7 +65,7 @@ class Board:
         known = self._components.get(name)
         changed = known is None or known.status is not finding.status
         since = now if known is None or changed else known.since
-        self._components[name] = Component(name, finding.status, since, finding.message, finding.reason)
+        self._components[name] = Component(name, finding.status, since, finding.message, finding.reason, finding.detail)
         return changed
 
     def components(self) -> tuple[Component, ...]:

@@ -29,10 +29,11 @@ def judge_channel(stats: QueueStats) -> Finding:
     """Judge whether all channels may send."""
     for pause in stats.pauses:
         if pause.reason == UNPAIRED:
-            return Finding(Status.DEGRADED, f"{pause.channel} is not paired with a phone", "WebUnpaired")
+            detail = f"{pause.channel} is not paired with a phone"
+            return Finding(Status.DEGRADED, "a number is not paired with a phone", "WebUnpaired", detail)
     if stats.pauses:
         pause = stats.pauses[0]
-        return Finding(Status.DEGRADED, f"{pause.channel} is paused: {pause.reason}", "ChannelPaused")
+        return Finding(Status.DEGRADED, "a channel is paused", "ChannelPaused", f"{pause.channel} is paused: {pause.reason}")
     return Finding(Status.OK)
 
 

@@ -59,7 +59,7 @@ class Monitor:
         for name, finding in (item for found in findings for item in found.items()):
             if self._board.update(name, finding, now):
                 write = log.info if finding.status is Status.OK else log.warning
-                write("component", component=name, status=finding.status, message=finding.message)
+                write("component", component=name, status=finding.status, message=finding.detail or finding.message)
         for item in self._board.components():
             metrics.COMPONENT_UP.labels(item.name).set(LEVEL[item.status])
             metrics.COMPONENT_SINCE.labels(item.name).set(item.since.timestamp())

@@ -36,7 +36,7 @@ async def readyz(request: Request) -> JSONResponse:
 
 async def healthz(request: Request) -> JSONResponse:
     """Report each component: 200 `ok` or `degraded`, 503 when the database is down."""
-    report = _report(services_of(request))
+    report = _report(services_of(request), detailed=False)
     return JSONResponse(report, status_code=503 if report["status"] is Status.DOWN else 200)
 
 
@@ -58,7 +58,7 @@ async def status(request: Request) -> dict[str, Any]:
         session, known = None, False
     settings = services.settings
     return {
-        **_report(services),
+        **_report(services, detailed=session is not None),
         "instance": settings.instance_name,
         "version": settings.release_version,
         "startedAt": services.started_at,
@@ -67,9 +67,14 @@ async def status(request: Request) -> dict[str, Any]:
     }
 
 
-def _report(services: Services) -> dict[str, Any]:
+def _report(services: Services, *, detailed: bool) -> dict[str, Any]:
     components = {
-        item.name: {"status": item.status, "since": item.since.isoformat(), "message": item.message, "reason": item.reason}
+        item.name: {
+            "status": item.status,
+            "since": item.since.isoformat(),
+            "message": (detailed and item.detail) or item.message,
+            "reason": item.reason,
+        }
         for item in services.board.components()
     }
     return {"status": services.monitor.overall(), "components": components}
