@@ -24,6 +24,8 @@ _CONDITIONS = {
     "AppReady": names.APP,
     "SchedulerReady": names.SCHEDULER,
 }
+_PAIRING = "that says nothing about pairing: `channel` in the app's /healthz and each worker's log tell it"
+"""The operator sees only whether a worker's pod is ready, and one whose number is not paired is."""
 _TOLD = 3
 """Problems that `Ready` tells; the table of components has all."""
 
@@ -89,7 +91,8 @@ def _summarize(conditions: Conditions, world: World, steady: Steady, convergence
         conditions.put("Ready", False, "Hibernated", told)
         problems = [(left, wait("Stopping", "its pods are stopping"))] if left else []
     elif worst is None:
-        conditions.put("Ready", True, "AllReady", f"release {world.spec.release.version} serves")
+        pairing = "; WorkerReady says where to see whether numbers are paired" if findings.workers() else ""
+        conditions.put("Ready", True, "AllReady", f"release {world.spec.release.version} serves{pairing}")
     else:
         known = any(not verdict.unknown for _, verdict in problems)
         conditions.put("Ready", False if known else None, worst.reason if stalled else _reason(steady, findings), text)
@@ -127,7 +130,7 @@ def _judge_components(conditions: Conditions, world: World, findings: Findings) 
     if workers:
         bad = [(name, verdict) for name, verdict in workers if not verdict.ok]
         worst = bad[0][1] if bad else OK
-        message = _tell(bad) if bad else f"{len(workers)} number(s)"
+        message = _tell(bad) if bad else f"the workers of {len(workers)} number(s) run; {_PAIRING}"
         conditions.put("WorkerReady", True if not bad else None if worst.unknown else False, worst.reason, message)
 
 

@@ -20,7 +20,11 @@ CHATBOT_INSTANCE: Final = Kind(
         Column("Reason", f"{_READY}.reason", "Why it is ready or not."),
         Column("Release", ".status.release.stable", "Release that serves."),
         Column("App", '.status.components[?(@.name=="app")].replicas', "Ready and wanted pods of app."),
-        Column("Worker", '.status.conditions[?(@.type=="WorkerReady")].status', "Whether the workers of all WhatsApp Web numbers run."),
+        Column(
+            "Worker",
+            '.status.conditions[?(@.type=="WorkerReady")].status',
+            "Whether the workers of all WhatsApp Web numbers run, paired or not.",
+        ),
         Column("Age", ".metadata.creationTimestamp", "Time since creation.", type="date"),
         Column("Wanted", ".spec.release.version", "Release asked for.", wide=True),
         Column("Schema", ".status.release.schemaRevision", "Database revision.", wide=True),

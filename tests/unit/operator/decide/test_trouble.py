@@ -238,6 +238,22 @@ def test_drift_is_repaired_even_while_what_it_needs_is_down() -> None:
     assert cluster.thing("Deployment", "demo-app").body["spec"]["template"]["spec"]["containers"][0]["image"] != "evil"
 
 
+def test_a_worker_that_runs_is_not_taken_for_a_paired_number() -> None:
+    cluster = bring_up(workerWeb={"numbers": [{"name": "one"}, {"name": "two"}]})
+    assert cluster.condition("WorkerReady") == ("True", "Available")
+    told = cluster.message("WorkerReady")
+    assert "2 number(s)" in told
+    assert "nothing about pairing" in told
+    assert "/healthz" in told
+    assert cluster.condition("Ready") == ("True", "AllReady")
+    assert "WorkerReady" in cluster.message("Ready")
+
+
+def test_without_numbers_nothing_is_told_of_pairing() -> None:
+    cluster = bring_up()
+    assert "WorkerReady" not in cluster.message("Ready")
+
+
 def test_what_is_no_longer_wanted_goes_and_data_stays() -> None:
     cluster = bring_up(workerWeb={"numbers": [{"name": "one"}]})
     cluster.edit(workerWeb={"numbers": []}, app={"replicas": 1}, security={"networkPolicy": "Disabled"})
