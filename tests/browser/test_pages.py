@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.conftest import Tab
+from tests.browser.conftest import PLAIN_HOST, Tab
 from tests.component.conftest import ADMIN_PASSWORD
 from tests.component.running import RuntimeProcess
 from tests.component.servers import Database, Postgres, Redis
@@ -92,6 +92,24 @@ async def test_logged_in_numbers_are_live_and_turn_stale_in_an_outage(
     await tab.page.get_by_text("Live").wait_for(timeout=60_000)
     # Tickets can't be had during the outage; the browser reports those answers as errors, and they are the only ones.
     tab.complaints[:] = [text for text in tab.complaints if "503" not in text]
+
+
+async def test_messages_are_sent_also_over_plain_http(app: RuntimeProcess, open_tab: OpenTab, database: Database) -> None:
+    """On another host than localhost, where browsers give pages only a part of `crypto`."""
+    tab = await open_tab()
+    await tab.page.goto(f"http://{PLAIN_HOST}:{app.port}{INDEX}")
+    assert not await tab.page.evaluate("isSecureContext")
+    await tab.page.fill("#username", "admin")
+    await tab.page.fill("#password", ADMIN_PASSWORD)
+    await tab.page.keyboard.press("Enter")
+    for number in ("5215512345678", "5215512345679"):
+        await tab.page.fill("#to", number)
+        await tab.page.fill("#text", f"hola {number}")
+        await tab.page.get_by_role("button", name="Send").click()
+        await expect(tab.page.locator("#to")).to_have_value("")  # accepted, so the form is empty for the next one
+    assert len(database.sql("SELECT DISTINCT idempotency_key FROM messages")) == 2
+    # The browser says that it ignores a header which only TLS makes sense of.
+    tab.complaints[:] = [text for text in tab.complaints if "Cross-Origin-Opener-Policy" not in text]
 
 
 async def test_redis_down_is_degraded_with_advice(app: RuntimeProcess, open_tab: OpenTab, redis_outage: Redis) -> None:

@@ -10,7 +10,9 @@ import { Verdicts } from "./verdicts.js";
 
 const AUDIT_ROLES = ["supervisor", "admin"];
 const SEND_ROLES = ["agent", "supervisor", "admin"];
-const local = { busy: false, error: null, sent: null, audit: null, auditFor: null, key: crypto.randomUUID ? crypto.randomUUID() : String(Math.random()) };
+// Not crypto.randomUUID: a page over plain http has it on localhost only.
+const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+const local = { busy: false, error: null, sent: null, audit: null, auditFor: null, key: newKey() };
 let redraw = () => {};
 
 const sentence = (problem) =>
@@ -56,7 +58,7 @@ function onSend(event) {
   const fields = new FormData(form);
   attempt(async () => {
     const message = await post("/api/messages", { to: fields.get("to"), text: fields.get("text") }, { "Idempotency-Key": local.key });
-    Object.assign(local, { sent: message, key: crypto.randomUUID(), auditFor: null }); // the audit trail has it: read it again
+    Object.assign(local, { sent: message, key: newKey(), auditFor: null }); // the audit trail has it: read it again
     form.reset();
   });
 }
