@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from uuid import uuid4
@@ -264,19 +265,46 @@ ACCEPTANCE = b'{"messages": [{"id": "wamid.1"}]}'
     ids=["in pieces", "too long"],
 )
 async def test_an_answer_is_read_to_its_end_up_to_a_limit(settings: Settings, pieces: list[bytes], answer: object) -> None:
+    async with answering("200 OK", *pieces) as url:
+        client = CloudClient(settings.model_copy(update={"wa_api_base": url}))
+        assert await client.send_text("hi", uuid4(), wa_id=phone(1), bsuid=None) == answer
+        await client.close()
+
+
+@contextlib.asynccontextmanager
+async def answering(status: str, *pieces: bytes) -> AsyncIterator[str]:
+    """Serve one answer to whatever is asked, in segments, as no well-behaved provider does."""
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         length = sum(len(piece) for piece in pieces)
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % length)
+        head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        writer.write(head.encode())
         for piece in pieces:
             writer.write(piece)
             await asyncio.sleep(0.05)  # so that each piece is a segment of its own
         writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        client = CloudClient(settings.model_copy(update={"wa_api_base": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"}))
-        assert await client.send_text("hi", uuid4(), wa_id=phone(1), bsuid=None) == answer
-        await client.close()
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "outcome"),
+    [
+        ("400 Bad Request", {"error": {"code": 2**31, "message": "large"}}, ("failed", -1, "large, code 2147483648 (-1)")),
+        ("400 Bad Request", {"error": {"code": -(2**40), "message": "small"}}, ("failed", -1, "small, code -1099511627776 (-1)")),
+        ("400 Bad Request", {"error": {"code": 100, "message": "nul \0 inside"}}, ("failed", 100, "nul \ufffd inside (100)")),
+        ("200 OK", {"messages": [{"id": "wamid.\0"}]}, ("unknown", None, "status 200 without a message id")),
+    ],
+)
+async def test_what_no_column_can_hold_does_not_keep_the_outcome_from_being_written(
+    engine: AsyncEngine, settings: Settings, status: str, answer: dict[str, object], outcome: tuple[str, int | None, str]
+) -> None:
+    await enqueue(engine, await conversation(engine))
+    async with answering(status, json.dumps(answer).encode()) as url, sender(engine, settings, url) as running:
+        await running.settle()
+    assert await rows(engine, "SELECT status, error_code, error FROM messages") == [outcome]
 
 
 async def test_a_redirect_does_not_take_the_token_elsewhere(settings: Settings) -> None:

@@ -21,6 +21,8 @@ ANSWER_MAX: Final = 65_536
 """Of a longer answer only the beginning is looked at, which is no JSON: what it says is then judged by its status alone."""
 
 RETRY_AFTER_MAX_S: Final = 3600
+NO_CODE: Final = -1
+"""Instead of an error's code where the provider gave none that we could keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,25 +137,33 @@ def read_answer(status: int, raw: bytes, retry_after: str | None) -> Answer:
         return Accepted(provider_id) if provider_id else Unknown(f"status {status} without a message id")
     error = document.get("error") if isinstance(document, dict) else None
     if isinstance(error, dict) and isinstance(error.get("code"), int):
-        return Rejected(classify(error["code"], status, _text(error)), wait)
+        return Rejected(_error(error, status), wait)
     if status in (429, 503) or 300 <= status < 400:
         return NotSent(f"turned away with status {status}", wait)
     if status >= 500:
         return Unknown(f"status {status} from something before the provider")
-    return Rejected(classify(-1, status, f"status {status}"), wait)
+    return Rejected(classify(NO_CODE, status, f"status {status}"), wait)
+
+
+def _error(error: dict[str, Any], status: int) -> GraphError:
+    """Classify an error of the provider; a code that no column can hold is none."""
+    code: int = error["code"]
+    if abs(code) < 2**31:
+        return classify(code, status, _text(error))
+    return classify(NO_CODE, status, f"{_text(error)}, code {code}")
 
 
 def _provider_id(document: Any) -> str | None:
     messages = document.get("messages") if isinstance(document, dict) else None
     first = messages[0] if isinstance(messages, list) and messages else None
     found = first.get("id") if isinstance(first, dict) else None
-    return found if isinstance(found, str) and 0 < len(found) <= 512 else None
+    return found if isinstance(found, str) and 0 < len(found) <= 512 and "\0" not in found else None
 
 
 def _text(error: dict[str, Any]) -> str:
     details = error.get("error_data")
     found = details.get("details") if isinstance(details, dict) else None
-    return str(found or error.get("message") or "no message")[:500]
+    return str(found or error.get("message") or "no message")[:500].replace("\0", "\ufffd")  # PostgreSQL has no NUL
 
 
 def _retry_after(value: str | None) -> float | None:
