@@ -71,11 +71,6 @@ class Config:
     watch_silence_seconds: float = 300.0
     """`CHATBOT_WATCH_SILENCE_SECONDS`, seconds, at least 30: `/livez` fails when the API answers but watches were silent this long."""
 
-    @property
-    def lease_renew_seconds(self) -> float:
-        """Seconds between two renewals: a third of the Lease, so that two may fail before it is lost."""
-        return self.lease_seconds / 3
-
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> "Config":
         """Read the settings.

@@ -89,7 +89,7 @@ class LeaderElector:
                     raise LeadershipLost(f"another operator holds {self._key}")
                 began = self._clock.monotonic()
                 if await self._write_or_pause():
-                    rest = began + self._tenancy.seconds / 3 - self._clock.monotonic()
+                    rest = began + self._tenancy.renew_seconds - self._clock.monotonic()
                     await asyncio.sleep(max(0.0, rest))
 
     async def release(self) -> None:
@@ -158,20 +158,19 @@ class LeaderElector:
         if taking:
             spec["acquireTime"] = spec["renewTime"]
             spec["leaseTransitions"] = (held.transitions if held is not None else 0) + 1
-        timeout = self._tenancy.seconds / 3
         if held is None or not held.version:
             metadata: dict[str, Any] = {"name": self._key.name, "namespace": self._key.namespace}
             manifest = {"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": metadata, "spec": spec}
             live = await self._client.create(manifest)
         else:
             patch = {"metadata": {"resourceVersion": held.version}, "spec": spec}
-            live = await self._client.merge_patch(self._key, patch, seconds=timeout)
+            live = await self._client.merge_patch(self._key, patch, seconds=self._tenancy.renew_seconds)
         self._tenancy.wrote(Record.of(live), sent)
 
     async def _look(self) -> None:
         now = self._clock.monotonic()
         try:
-            live = await self._client.get(self._key.kind, self._key.namespace, self._key.name, seconds=self._tenancy.seconds / 3)
+            live = await self._client.get(self._key.kind, self._key.namespace, self._key.name, seconds=self._tenancy.renew_seconds)
         except NotFound:
             self._tenancy.gone(now)
         else:

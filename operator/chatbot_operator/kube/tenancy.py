@@ -48,6 +48,11 @@ class Tenancy:
         """Return seconds that the leader stops before its Lease ends: 2, or a quarter of a very short Lease."""
         return min(LONGEST_MARGIN, self.seconds / 4)
 
+    @property
+    def renew_seconds(self) -> float:
+        """Return seconds between two renewals, and how long one may take: a third of the Lease, so that two may fail before it is lost."""
+        return self.seconds / 3
+
     def see(self, record: Record, now: float, *, read: bool = False) -> None:
         """Take in the Lease as it came now. Only a change restarts the waiting time of a standby.
 

@@ -11,7 +11,6 @@ IMAGES = {"CHATBOT_POSTGRES_IMAGE": "p:1", "CHATBOT_REDIS_IMAGE": "r:1"}
 def test_the_smallest_environment_gives_the_documented_defaults() -> None:
     config = Config.from_env(IMAGES)
     assert (config.lease_name, config.lease_namespace, config.lease_seconds) == ("chatbot-operator", "default", 12)
-    assert config.lease_renew_seconds == 4
     assert config.namespaces == ()
     assert (config.probe_port, config.metrics_port) == (8080, 9100)
     assert config.version

@@ -2,16 +2,20 @@
 
 import asyncio
 import copy
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
+import yaml
 
+from chatbot_operator.config import Config
 from chatbot_operator.errors import Conflict, NotFound
 from chatbot_operator.kube.client import KubeClient
 from chatbot_operator.kube.lease import LeaderElector
 from tests.unit.operator.kube.lives import Live
+from tools.generate import ROOT
 
 SECONDS = 12.0
 
@@ -76,8 +80,8 @@ def api() -> LeaseApi:
     return LeaseApi()
 
 
-def elector(api: LeaseApi, clock: JumpingClock, identity: str) -> LeaderElector:
-    return LeaderElector(cast(KubeClient, api), clock, namespace="ops", name="lease", identity=identity, seconds=SECONDS)
+def elector(api: LeaseApi, clock: JumpingClock, identity: str, seconds: float = SECONDS) -> LeaderElector:
+    return LeaderElector(cast(KubeClient, api), clock, namespace="ops", name="lease", identity=identity, seconds=seconds)
 
 
 async def test_a_leader_leads_to_its_monotonic_deadline_whatever_the_wall_clock_says(api: LeaseApi, clock: JumpingClock) -> None:
@@ -111,3 +115,18 @@ async def test_a_standby_neither_takes_over_early_nor_waits_for_ever_when_the_le
     await asyncio.wait_for(taking, 10)
     assert standby.is_leader()
     assert api.lease["spec"]["holderIdentity"] == "two"
+
+
+async def test_a_standby_takes_over_in_the_time_that_the_chart_promises(api: LeaseApi, clock: JumpingClock) -> None:
+    text = (ROOT / "helm/chatbot-operator/values.yaml").read_text()
+    promised = re.search(r"takes over within (\d+) seconds", text)
+    assert promised
+    seconds = yaml.safe_load(text)["operator"]["leaseSeconds"]
+    assert seconds == Config.from_env({"CHATBOT_POSTGRES_IMAGE": "p:1", "CHATBOT_REDIS_IMAGE": "r:1"}).lease_seconds
+    await elector(api, clock, "one", seconds).acquire()
+    assert api.lease is not None
+    standby = elector(api, clock, "two", seconds)
+    standby.see(copy.deepcopy(api.lease))  # and dies at once, so that all of its time is still to come
+    # Then one try gets no answer, and the next one comes after a pause.
+    longest = standby._tenancy.wait(clock.monotonic()) + standby._tenancy.renew_seconds + standby._pause
+    assert longest <= float(promised[1])
