@@ -102,6 +102,7 @@ RATE_LIMITED = _counter("rate_limited_total", "Work that a limit delayed or refu
 LIMITER_MODE = _gauge("limiter_mode", "1 for the store that paced the last send, 0 for the other; postgres paces at half the rate.", "mode")
 
 # -- messages and webhooks
+LAST_INBOUND = LateGauge("last_inbound_timestamp_seconds", "When this process last stored a message of a contact.")
 MESSAGES = _counter("messages_total", "Messages by status reached.", "channel", "direction", "status")
 DELIVERY_SECONDS = _histogram(
     "delivery_seconds",
@@ -119,12 +120,14 @@ TURNS = _counter("turns_total", "Turns of the bot.", "outcome")
 TURN_SECONDS = _histogram("turn_seconds", "Time of one turn.")
 FALLBACKS = _counter("fallback_total", "Turns that nothing matched.")
 HANDOFFS = _counter("handoff_total", "Conversations handed to a person.", "reason")
+HANDOFF_WAIT = _histogram("handoff_wait_seconds", "From handing a conversation over to a person's first message in it.", buckets=_SLOW)
 
 # -- WhatsApp Web
 SESSION_STATE = _gauge("session_state", "1 for the present state of the session, 0 for the others.", "state")
 SESSION_STATE_CHANGES = _counter("session_state_changes_total", "Changes of the session's state.", "from", "to")
 LEASE_HELD = _gauge("lease_held", "Whether this worker holds its number's lease.")
 LEASE_EPOCH = LateGauge("lease_epoch", "Epoch of the lease held last.")
+PROFILE_BYTES = LateGauge("profile_bytes", "Size of the volume of the browser profile.")
 PROFILE_FREE = LateGauge("profile_free_bytes", "Free bytes on the volume of the browser profile.")
 
 # -- operation and security

@@ -9,12 +9,14 @@ import httpx
 import pytest
 import websockets
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chatbot_runtime import metrics as ours
+from chatbot_runtime.queue.states import Origin
 from testbed.providers.cloud_api import Config, Provider, Rule
 from tests.component.conftest import ACCESS_TOKEN, ADMIN_PASSWORD, APP_SECRET
-from tests.component.kit import NUMBER, phone
-from tests.component.running import RuntimeProcess, start_fixture, wait_for  # noqa: F401  a fixture
+from tests.component.kit import NUMBER, conversation, enqueue, phone, run
+from tests.component.running import RuntimeProcess, start_fixture, wait_for, wait_until  # noqa: F401  a fixture
 from tests.component.servers import Database, Postgres, Redis
 from tests.support import contract_document as page
 
@@ -35,7 +37,7 @@ async def cloud() -> AsyncIterator[Provider]:
         yield made
 
 
-async def use(app: RuntimeProcess, cloud: Provider) -> websockets.ClientConnection:
+async def use(app: RuntimeProcess, cloud: Provider, database: Database) -> websockets.ClientConnection:
     """Do what contacts, people and strangers do; return the dashboard's socket, still open."""
     cloud.config.webhook_url = f"{app.url}/webhooks/cloud"
     await cloud.receive(phone(1), "hola", copies=2)
@@ -46,7 +48,12 @@ async def use(app: RuntimeProcess, cloud: Provider) -> websockets.ClientConnecti
     async with httpx.AsyncClient(base_url=app.url, headers={"origin": app.url}) as client:
         assert (await client.post("/webhooks/cloud", content=b"{}", headers={"x-hub-signature-256": "sha256=00"})).status_code == 401
         opened = await client.post("/api/auth/login", json={"username": "admin", "password": ADMIN_PASSWORD})
-        ticket = await client.post("/api/auth/ws-token", headers={"x-csrf-token": opened.json()["csrfToken"]})
+        client.headers["x-csrf-token"] = opened.json()["csrfToken"]
+        ticket = await client.post("/api/auth/ws-token")
+        handed_over = "SELECT 1 FROM conversations WHERE mode = 'pending_human'"
+        await wait_until(lambda: database.sql(handed_over), "the hand-over")
+        answer = {"to": phone(5), "text": "aquí estoy"}
+        assert (await client.post("/api/messages", json=answer, headers={"idempotency-key": "1"})).status_code == 202
         while (await client.post("/api/auth/login", json={"username": "nobody", "password": "a-guess"})).status_code != 429:
             pass
     socket = await websockets.connect(f"ws://127.0.0.1:{app.port}/api/ws", origin=app.url)  # type: ignore[arg-type]
@@ -87,7 +94,7 @@ async def test_traffic_moves_every_metric(start: Start, cloud: Provider, databas
     # The app is read on its main port, where the reading itself is a request in flight.
     urls = (f"{app.url}/metrics", *(f"http://127.0.0.1:{process.metrics_port}/metrics" for process in (worker, scheduler)))
     watch = Watch(*urls)
-    socket = await use(app, cloud)
+    socket = await use(app, cloud, database)
     try:
         assert await _moved(watch), sorted(watch.still)
     finally:
@@ -124,3 +131,25 @@ def test_outages_move_the_counters_that_alerts_watch(
         return name
 
     assert {suffer("chatbot_redis_errors_total", redis_outage), suffer("chatbot_db_connection_errors_total", outage)} == OUTAGES
+
+
+def value(name: str) -> float:
+    """Return a metric of this process; fails while it is unknown."""
+    found = ours.REGISTRY.get_sample_value(f"chatbot_{name}")
+    assert found is not None
+    return found
+
+
+async def test_the_wait_for_a_person_lasts_from_the_hand_over_to_their_first_message(engine: AsyncEngine) -> None:
+    count, total = value("handoff_wait_seconds_count"), value("handoff_wait_seconds_sum")
+    chat, with_the_bot = await conversation(engine, 1), await conversation(engine, 2)
+    await run(
+        engine, "UPDATE conversations SET mode = 'pending_human', mode_changed_at = now() - interval '90 seconds' WHERE id = :id", id=chat
+    )
+    await enqueue(engine, chat, origin=Origin.BOT)
+    await enqueue(engine, with_the_bot, origin=Origin.HUMAN)  # nobody has waited there
+    assert value("handoff_wait_seconds_count") == count
+    for _ in range(2):
+        await enqueue(engine, chat, origin=Origin.HUMAN)
+    assert value("handoff_wait_seconds_count") - count == 1
+    assert value("handoff_wait_seconds_sum") - total == pytest.approx(90, abs=5)

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from chatbot_runtime import metrics
 from chatbot_runtime.db.schema_queue import channels, contact_aliases, contacts, conversations
 
 TAKEN_OVER: Final = "taken over"
@@ -55,14 +56,20 @@ async def set_mode(conn: AsyncConnection, conversation_id: UUID, mode: Mode, *, 
         The new epoch, or None if the mode was this already or there is no such conversation.
     """
     known = conversations.c
+    before = sa.select(known.id, known.mode, known.mode_changed_at).where(known.id == conversation_id).with_for_update(key_share=True)
+    old = before.subquery("old").c  # an UPDATE returns new values only
     changed = (
         conversations.update()
-        .where(known.id == conversation_id, known.mode != mode)
+        .where(known.id == old.id, known.mode != mode)
         .values(mode=mode, mode_epoch=known.mode_epoch + 1, mode_reason=reason, mode_changed_at=sa.func.now(), fallbacks=0)
-        .returning(known.mode_epoch)
+        .returning(known.mode_epoch, old.mode, (known.mode_changed_at - old.mode_changed_at).label("lasted"))
     )
-    epoch: int | None = (await conn.execute(changed)).scalar_one_or_none()
-    return epoch
+    row = (await conn.execute(changed)).one_or_none()
+    if row is None:
+        return None
+    if (row.mode, mode) == (Mode.PENDING_HUMAN, Mode.HUMAN):
+        metrics.HANDOFF_WAIT.observe(max(0.0, row.lasted.total_seconds()))
+    return int(row.mode_epoch)
 
 
 async def ensure_channel(conn: AsyncConnection, kind: str, external_id: str) -> str:

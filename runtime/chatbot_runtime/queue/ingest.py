@@ -110,6 +110,8 @@ def _without_nul(value: Any) -> Any:
 
 
 def _count(inbound: Inbound, result: Ingested) -> None:
+    if result.stored:
+        metrics.LAST_INBOUND.set_to_current_time()
     metrics.WEBHOOK_EVENTS.labels(kind="message", result="stored").inc(result.stored)
     metrics.WEBHOOK_EVENTS.labels(kind="message", result="repeated").inc(result.repeated)
     metrics.WEBHOOK_EVENTS.labels(kind="status", result="stored").inc(result.statuses)

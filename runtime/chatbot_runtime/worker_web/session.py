@@ -39,12 +39,14 @@ class Session:
 
     async def on_lease(self, lease: Lease | None) -> None:
         """Take in whether the lease is held; called at every renewal."""
-        free = await asyncio.to_thread(_free_bytes, self._profile)
-        if free is None:
+        volume = await asyncio.to_thread(_volume, self._profile)
+        if volume is None:
+            metrics.PROFILE_BYTES.forget()
             metrics.PROFILE_FREE.forget()
         else:
-            metrics.PROFILE_FREE.set(free)
-        usable = lease is not None and free is not None
+            metrics.PROFILE_BYTES.set(volume[0])
+            metrics.PROFILE_FREE.set(volume[1])
+        usable = lease is not None and volume is not None
         self._move(decide_state(lease_held=lease is not None, profile_usable=usable))
         if lease is not None and self._paused_under != lease.epoch:
             await self._pause_channel(lease)
@@ -74,8 +76,9 @@ class Session:
         self._paused_under = lease.epoch
 
 
-def _free_bytes(profile: Path) -> int | None:
-    """Return what the profile's volume has left; None when the directory can't be used."""
+def _volume(profile: Path) -> tuple[int, int] | None:
+    """Return the size of the profile's volume and what it has left; None when the directory can't be used."""
     if not profile.is_dir() or not os.access(profile, os.W_OK | os.X_OK):
         return None
-    return shutil.disk_usage(profile).free
+    usage = shutil.disk_usage(profile)
+    return usage.total, usage.free
