@@ -55,6 +55,10 @@ class Api:
         """GET an object or a list."""
         return self._json("GET", path, query)
 
+    def text(self, path: str, **query: str) -> str:
+        """GET what is no JSON, such as a pod's log."""
+        return self._data("GET", path, query).decode(errors="replace")
+
     def create(self, path: str, body: Object) -> Object:
         """POST an object to its collection."""
         return self._json("POST", path, {}, body, "application/json")
@@ -116,6 +120,10 @@ class Api:
             connection.close()
 
     def _json(self, method: str, path: str, query: dict[str, str], body: Object | None = None, content_type: str | None = None) -> Object:
+        result: Object = json.loads(self._data(method, path, query, body, content_type))
+        return result
+
+    def _data(self, method: str, path: str, query: dict[str, str], body: Object | None = None, content_type: str | None = None) -> bytes:
         target = f"{path}?{urlencode(query)}" if query else path
         status, data = self._send(method, target, None if body is None else json.dumps(body).encode(), content_type)
         if status >= http.client.BAD_REQUEST:
@@ -124,8 +132,7 @@ class Api:
             except (ValueError, KeyError):
                 message = data.decode(errors="replace")[:500]
             raise ApiError(status, message)
-        result: Object = json.loads(data)
-        return result
+        return data
 
     def _send(self, method: str, target: str, body: bytes | None, content_type: str | None) -> tuple[int, bytes]:
         headers = {"Accept": "application/json"} | ({"Content-Type": content_type} if content_type else {})

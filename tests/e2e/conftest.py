@@ -11,7 +11,7 @@ from testbed.demo import Demo
 from testbed.progress import Progress
 from tests.support import artefacts
 from tests.support.cluster import Cluster, running_cluster
-from tests.support.fixtures import FAILED, OPERATOR_USER, pytest_runtest_makereport  # noqa: F401 - a hook is found by its name
+from tests.support.fixtures import FAILED, OPERATOR_NAMESPACE, OPERATOR_USER, pytest_runtest_makereport  # noqa: F401 - a hook is found by its name
 from tests.support.site import Site
 
 _HERE = Path(__file__).parent
@@ -46,25 +46,31 @@ def quickstart(cluster: Cluster, demo: Demo) -> Site:
     """The chatbot of `manifests/samples/quickstart.yaml`, once it has become Ready."""
     demo.apply_sample()
     site = Site(cluster, demo.namespace, demo.name)
-    try:
-        site.wait_ready(420)
-    except AssertionError:
-        demo.explain_failure()
-        raise
+    site.wait_ready(420)
     return site
 
 
-@pytest.fixture
-def site(request: pytest.FixtureRequest, quickstart: Site) -> Iterator[Site]:
-    """The quickstart chatbot, Ready at the start of each test; a failed test leaves artefacts."""
-    quickstart.wait_ready()
-    yield quickstart
+def leave_artefacts(request: pytest.FixtureRequest, cluster: Cluster, namespace: str) -> None:
+    """Gather what is known about a namespace and the operator if the test failed."""
     if request.node.stash.get(FAILED, False):
         folder = artefacts.folder_of(request.node.nodeid)
-        artefacts.collect(quickstart.cluster, quickstart.namespace, OPERATOR_USER, [], folder)
-        (folder / "operator.log").write_text(
-            quickstart.kubectl("logs", "-n", "chatbot-operator", "deployment/chatbot-operator", "--all-pods", "--tail=400", check=False)
-        )
+        artefacts.collect(cluster, namespace, OPERATOR_USER, [], folder)
+        artefacts.collect_logs(cluster, OPERATOR_NAMESPACE, folder)
+
+
+@pytest.fixture
+def evidence(request: pytest.FixtureRequest, cluster: Cluster, demo: Demo) -> Iterator[None]:
+    """Artefacts of the quickstart chatbot, if the test fails."""
+    yield
+    leave_artefacts(request, cluster, demo.namespace)
+
+
+@pytest.fixture
+def site(request: pytest.FixtureRequest, evidence: None) -> Site:
+    """The quickstart chatbot, Ready at the start of each test; a failed test leaves artefacts."""
+    quickstart: Site = request.getfixturevalue("quickstart")  # only now, so that one that never gets Ready leaves artefacts as well
+    quickstart.wait_ready()
+    return quickstart
 
 
 @pytest.fixture
@@ -77,6 +83,5 @@ def namespace(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[str]
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     api.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     yield name
-    if request.node.stash.get(FAILED, False):
-        artefacts.collect(cluster, name, OPERATOR_USER, [], artefacts.folder_of(request.node.nodeid))
+    leave_artefacts(request, cluster, name)
     api.delete(path("Namespace", name=name))
