@@ -67,6 +67,7 @@ HTTP_REQUESTS = _counter("http_requests_total", "Requests answered.", "method", 
 HTTP_SECONDS = _histogram("http_request_duration_seconds", "Time to answer.", "method", "route")
 HTTP_IN_FLIGHT = _gauge("http_in_flight", "Requests being answered.")
 WS_CLIENTS = _gauge("ws_clients", "Open dashboard sockets.")
+WS_LAG = _histogram("ws_lag_seconds", "Age of what a dashboard's socket has taken: since its reading of the database began.")
 
 # -- health
 COMPONENT_UP = _gauge("component_up", "1 ok, 0.5 degraded, 0 down.", "component")

@@ -12,6 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chatbot_runtime import metrics as ours
+from chatbot_runtime.api.feed import Feed
+from chatbot_runtime.lifecycle import Lifecycle
 from chatbot_runtime.queue.states import Origin
 from testbed.providers.cloud_api import Config, Provider, Rule
 from tests.component.conftest import ACCESS_TOKEN, ADMIN_PASSWORD, APP_SECRET
@@ -153,3 +155,20 @@ async def test_the_wait_for_a_person_lasts_from_the_hand_over_to_their_first_mes
         await enqueue(engine, chat, origin=Origin.HUMAN)
     assert value("handoff_wait_seconds_count") - count == 1
     assert value("handoff_wait_seconds_sum") - total == pytest.approx(90, abs=5)
+
+
+async def test_the_lag_of_a_socket_counts_how_long_a_slow_browser_takes(engine: AsyncEngine) -> None:
+    count, total = value("ws_lag_seconds_count"), value("ws_lag_seconds_sum")
+    lifecycle = Lifecycle(1)
+    feed = Feed(engine, lifecycle)
+    running = asyncio.create_task(feed.run())
+    with feed.watching():
+        frames = feed.frames("", -1)
+        assert (await anext(frames))["kind"] == "snapshot"
+        assert value("ws_lag_seconds_count") == count
+        await asyncio.sleep(0.3)  # the browser takes its time over the snapshot
+        await anext(frames)
+    lifecycle.stopping.set()
+    await running
+    assert value("ws_lag_seconds_count") - count == 1
+    assert 0.3 <= value("ws_lag_seconds_sum") - total < 5

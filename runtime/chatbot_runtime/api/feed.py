@@ -6,6 +6,7 @@ without data says that nothing changed; silence says that nothing is known.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -36,8 +37,9 @@ class Feed:
         self._id = uuid4().hex
         self._seq = 0
         self._picture: Picture | None = None
+        self._taken_at = 0.0
         self._fresh = False
-        self._deltas: deque[Frame] = deque(maxlen=KEPT)
+        self._deltas: deque[tuple[Frame, float]] = deque(maxlen=KEPT)
         self._watchers = 0
         self._changed = asyncio.Condition()
         self._wanted = asyncio.Event()
@@ -61,9 +63,10 @@ class Feed:
                 self._wanted.clear()
                 self._fresh = False
             await first_of(self._wanted.wait(), self._lifecycle.stopping.wait())
+            taken_at = time.monotonic()
             try:
                 async with transaction(self._engine) as db:
-                    await self._publish(await read_picture(db))
+                    await self._publish(await read_picture(db), taken_at)
             except DatabaseDown:
                 self._fresh = False
             await self._lifecycle.pause(TICK_S)
@@ -79,28 +82,32 @@ class Feed:
                 if not self._has_news(seq):
                     await self._changed.wait()
                 news = self._since(seq)
-            for frame in news:
+            for frame, taken_at in news:
                 seq = frame["seq"]
                 yield frame
+                metrics.WS_LAG.observe(time.monotonic() - taken_at)  # who asks for the next one has sent this one
 
     def _has_news(self, seq: int) -> bool:
         return self._fresh and seq < self._seq
 
-    def _since(self, seq: int) -> list[Frame]:
+    def _since(self, seq: int) -> list[tuple[Frame, float]]:
+        """Return the frames after `seq`, each with when its picture was taken."""
         if not self._has_news(seq):
             return []
-        kept = [frame for frame in self._deltas if frame["seq"] > seq]
-        if kept and kept[0]["from"] == seq:
+        kept = [(frame, taken_at) for frame, taken_at in self._deltas if frame["seq"] > seq]
+        if kept and kept[0][0]["from"] == seq:
             return kept
-        return [{"kind": "snapshot", "feed": self._id, "seq": self._seq, "data": self._picture}]
+        return [({"kind": "snapshot", "feed": self._id, "seq": self._seq, "data": self._picture}, self._taken_at)]
 
-    async def _publish(self, picture: Picture) -> None:
+    async def _publish(self, picture: Picture, taken_at: float) -> None:
         before = self._picture
         async with self._changed:
             if before is not None:
                 data = {name: section for name, section in picture.items() if before.get(name) != section}
-                self._deltas.append({"kind": "delta", "feed": self._id, "from": self._seq, "seq": self._seq + 1, "data": data})
+                frame = {"kind": "delta", "feed": self._id, "from": self._seq, "seq": self._seq + 1, "data": data}
+                self._deltas.append((frame, taken_at))
             self._seq += 1
             self._picture = picture
+            self._taken_at = taken_at
             self._fresh = True
             self._changed.notify_all()
