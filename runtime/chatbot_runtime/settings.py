@@ -7,6 +7,7 @@ operator does it. Nothing here ever prints a value: a refusal names the variable
 import os
 from collections.abc import Mapping
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import quote, urlencode, urlsplit
@@ -141,6 +142,15 @@ class Settings(BaseSettings):
         if value and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).netloc):
             raise ValueError("must look like https://bot.example.com")
         return value.rstrip("/")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        """Return what the server understands: it trusts nobody, and says nothing, where a network has bits of a host."""
+        try:
+            return ",".join(str(ip_network(part.strip(), strict=False)) for part in value.split(","))
+        except ValueError:
+            raise ValueError("must be addresses or networks, comma separated, such as 10.1.2.3,10.244.0.0/16") from None
 
     @model_validator(mode="before")
     @classmethod

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from chatbot_operator.api.v1alpha1.instance import App
 from chatbot_operator.constants import APP_PORT, METRICS_PORT
 from chatbot_operator.desired import names
 from chatbot_operator.desired.inputs import Inputs
@@ -29,6 +30,7 @@ def render_deployment(inputs: Inputs, release: ReleaseTarget) -> Object:
         env={
             **environment(inputs, release.version, app.log_level, role="chatbot_app"),
             "ADMIN_USERNAME": "admin",
+            **_way_in(app),
             **cloud_environment(inputs),
             **drain(app.termination_grace_period_seconds, _PRE_STOP_SECONDS),
         },
@@ -91,6 +93,16 @@ def render_autoscaler(inputs: Inputs) -> Object | None:
         "metrics": [{"type": "Resource", "resource": cpu}],
     }
     return child(inputs, "HorizontalPodAutoscaler", name, names.APP, spec)
+
+
+def _way_in(app: App) -> dict[str, str]:
+    """Return how people reach the API from outside; nothing when nobody said so."""
+    env = {}
+    if app.public_url:
+        env["PUBLIC_URL"] = app.public_url
+    if app.trusted_proxies:
+        env["TRUSTED_PROXIES"] = ",".join(app.trusted_proxies)
+    return env
 
 
 def _replicas(inputs: Inputs) -> int | None:

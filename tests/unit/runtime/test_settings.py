@@ -69,3 +69,16 @@ def test_an_encoded_password_is_redacted_in_both_forms() -> None:
 
 def test_a_secret_that_looks_like_a_url_is_only_a_secret() -> None:
     assert "wl9://4tq9[Zx7mLr" in Settings(database_url=GOOD, admin_password="wl9://4tq9[Zx7mLr").secret_values()
+
+
+@pytest.mark.parametrize(
+    ("given", "understood"),
+    [("127.0.0.1", "127.0.0.1/32"), ("10.244.3.7/16, 10.1.2.3", "10.244.0.0/16,10.1.2.3/32"), ("fd00::1/8", "fd00::/8")],
+)
+def test_trusted_proxies_are_networks(given: str, understood: str) -> None:
+    assert Settings(database_url=GOOD, trusted_proxies=given).trusted_proxies == understood
+
+
+@pytest.mark.parametrize("given", ["*", "ingress", "10.256.0.0/16", "10.0.0.0/8,", "10.0.0.0/33"])
+def test_a_proxy_that_nobody_would_trust_is_refused(given: str) -> None:
+    assert refused(database_url=GOOD, trusted_proxies=given).startswith("TRUSTED_PROXIES: must be addresses or networks")

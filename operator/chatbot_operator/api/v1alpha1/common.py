@@ -11,6 +11,7 @@ from chatbot_operator.api.v1alpha1.schema import at_most, rules
 DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)]
 SecretName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)]
 SecretKey = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)]
+Network = Annotated[str, Field(max_length=43, json_schema_extra={"format": "cidr"})]
 Quantity = Annotated[str, Field(pattern=r"^([0-9]+(\.[0-9]+)?)(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$", min_length=1, max_length=32)]
 """A Kubernetes quantity as text, positive, without exponent: `500m`, `2Gi`."""
 ImageReference = Annotated[

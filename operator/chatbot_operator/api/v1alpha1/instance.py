@@ -9,6 +9,7 @@ from chatbot_operator.api.v1alpha1.common import (
     ApiModel,
     DnsLabel,
     ImageReference,
+    Network,
     Quantity,
     Resources,
     Scheduling,
@@ -142,6 +143,19 @@ class App(ApiModel):
 
     replicas: int = Field(default=2, ge=1, le=50, description="Pods of app; ignored with autoscaling.")
     autoscaling: Autoscaling | None = Field(default=None, description="Scale by CPU instead of a fixed number.")
+    public_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:[0-9]{1,5})?$",
+        max_length=253,
+        description="Address that browsers use, as https://bot.example.com: with https the session cookie is only sent over TLS; "
+        "needed when the ingress asks with another host name.",
+    )
+    trusted_proxies: list[Network] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Networks of the ingress, as 10.244.0.0/16 or 10.1.2.3/32, whose X-Forwarded-For is believed. "
+        "Without them all people behind it count as one address, so that the failed logins of one hold up all.",
+    )
     log_level: LogLevel = Field(default=LogLevel.INFO, description="Verbosity of the logs.")
     resources: Resources | None = Field(
         default=None, description="Compute resources. Defaults: requests 100m CPU and 192Mi memory, memory limit 512Mi."
