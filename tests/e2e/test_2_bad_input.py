@@ -93,11 +93,10 @@ def test_webhooks_that_are_refused_lose_no_good_message(site: Site) -> None:
     assert post(site.address, large, signed(site, large)) == 413
     assert [post(site.address, good, signed(site, good)) for _ in range(3)] == [200, 200, 200]
     provider = ProviderClient(site.api, site.namespace)
-    answers = [each for each in provider.messages() if each["to"] == "34600333444"]
     site.wait("one answer", lambda: len([each for each in provider.messages() if each["to"] == "34600333444"]) > 0, 60)
-    assert len(answers) <= 1, "a replayed message was answered more than once"
     assert site.converse("Hola", sender="34600333444")
-    assert len([each for each in provider.messages() if each["to"] == "34600333444"]) == 2
+    answers = [each for each in provider.messages() if each["to"] == "34600333444"]
+    assert len(answers) == 2, "a replayed message was answered more than once"
 
 
 def test_database_down_makes_the_provider_keep_its_message(site: Site) -> None:
