@@ -18,6 +18,9 @@ ALLOWED = [
     ("scheduler", "provider", PROVIDER_PORT),
     (STRANGER, "app", APP_PORT),
 ]
+ITSELF = "itself"
+OPEN = {STRANGER: ("app", APP_PORT), "scheduler": ("postgres", 5432), "postgres": (ITSELF, 5432), "redis": (ITSELF, 6379)}
+"""A flow that opens from the very pod, or a probe that cannot run there would pass for a refusal. The stores may call nobody else."""
 REFUSED = [
     (STRANGER, "postgres", 5432),
     (STRANGER, "redis", 6379),
@@ -30,12 +33,12 @@ REFUSED = [
 
 @pytest.fixture
 def connects(site: Site) -> Callable[[str, str, int], bool]:
-    """A function that says whether a TCP connection from a component to a Service opens."""
+    """A function that says whether a TCP connection from a component to a Service, or to itself, opens."""
     services = {"provider": PROVIDER, **{name: f"{site.name}-{name}" for name in ("app", "postgres", "redis")}}
     address = {
         name: site.api.get(f"/api/v1/namespaces/{site.namespace}/services/{service}")["spec"]["clusterIP"]
         for name, service in services.items()
-    }
+    } | {ITSELF: "127.0.0.1"}
 
     def connect(source: str, target: str, port: int) -> bool:
         pod = f"deployment/{PROVIDER}" if source == STRANGER else next(iter(site.pods(component=source)))
@@ -55,4 +58,5 @@ def test_flows_that_the_chatbot_lives_on(connects: Callable[[str, str, int], boo
 
 @pytest.mark.parametrize(("source", "target", "port"), REFUSED)
 def test_flows_that_nobody_needs(connects: Callable[[str, str, int], bool], source: str, target: str, port: int) -> None:
+    assert connects(source, *OPEN[source]), "the probe itself does not work in this pod"
     assert not connects(source, target, port)
