@@ -25,8 +25,6 @@ class Lifecycle:
         self.drain_timeout_s = drain_timeout_s
         self.stopping = asyncio.Event()
         self._in_flight = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     @property
     def in_flight(self) -> int:
@@ -45,25 +43,14 @@ class Lifecycle:
         log.info("stopping", signal=signum.name, in_flight=self._in_flight)
         self.stopping.set()
 
-    def begin(self) -> None:
-        """Count a unit of work that a stop waits for."""
-        self._in_flight += 1
-        self._idle.clear()
-
-    def end(self) -> None:
-        """Discount it."""
-        self._in_flight -= 1
-        if self._in_flight == 0:
-            self._idle.set()
-
     @contextlib.contextmanager
     def work(self) -> Iterator[None]:
         """Count the body as work in flight."""
-        self.begin()
+        self._in_flight += 1
         try:
             yield
         finally:
-            self.end()
+            self._in_flight -= 1
 
     async def pause(self, seconds: float) -> bool:
         """Sleep, but wake when the process stops.
@@ -74,19 +61,6 @@ class Lifecycle:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.stopping.wait(), seconds)
         return self.stopping.is_set()
-
-    async def drain(self) -> bool:
-        """Wait until no work is in flight, at most the drain time.
-
-        Returns:
-            Whether everything ended in time.
-        """
-        try:
-            await asyncio.wait_for(self._idle.wait(), self.drain_timeout_s)
-        except TimeoutError:
-            log.warning("drain_timeout", in_flight=self._in_flight, seconds=self.drain_timeout_s)
-            return False
-        return True
 
 
 async def first_of(*waits: Coroutine[Any, Any, Any], timeout_s: float | None = None) -> None:

@@ -40,6 +40,9 @@ from chatbot_runtime.scheduler.periodic import run_due, run_now
 from chatbot_runtime.settings import Role, Settings
 
 EXIT_FAILED: Final = 1
+CLOSE_S: Final = 3.0
+"""Longest end after the drain, of the five seconds that the operator leaves between the drain and SIGKILL."""
+
 STATUS_POLL_S: Final = 1.0
 SEAL_EVERY_S: Final = 1.0
 JOBS_EVERY_S: Final = 1.0
@@ -100,10 +103,15 @@ class Scheduler:
         await asyncio.wait([*parts, asyncio.create_task(self._lifecycle.stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
         crashed = not self._lifecycle.stopping.is_set()  # every part runs until the process stops
         self._lifecycle.stopping.set()
-        for result in await asyncio.gather(*parts, return_exceptions=True):
-            if isinstance(result, BaseException):
-                log.error("part_failed", exc_info=result)
-        await self._end(listener)
+        late = await self._drain(parts)
+        for fault in [part.exception() for part in parts if part.done() and not part.cancelled()]:
+            if fault is not None:
+                log.error("part_failed", exc_info=fault)
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._end(listener, late)
+        except TimeoutError:
+            log.warning("close_timeout", seconds=CLOSE_S)
         await probes.stop()
         log.info("stopped", crashed=crashed)
         return EXIT_FAILED if crashed else 0
@@ -153,14 +161,28 @@ class Scheduler:
                 self._unseen.discard(job.name)
         return 0
 
-    async def _end(self, listener: asyncio.Task[None]) -> None:
-        """End calls in flight within the drain time; what does not end is `unknown` afterwards, never lost."""
-        if self._sender is not None:
-            drain = asyncio.create_task(self._sender.drain())
-            await self._lifecycle.drain()
-            drain.cancel()
+    async def _drain(self, parts: list[asyncio.Task[None]]) -> list[asyncio.Task[None]]:
+        """Let all parts and then the calls in flight end, together within the drain time.
+
+        Returns:
+            What did not end and is cancelled now: such a call is `unknown` afterwards, and nothing else was committed.
+        """
+        try:
+            async with asyncio.timeout(self._lifecycle.drain_timeout_s):
+                await asyncio.wait(parts)
+                if self._sender is not None:
+                    await self._sender.drain()
+        except TimeoutError:
+            log.warning("drain_timeout", in_flight=self._lifecycle.in_flight, seconds=self._lifecycle.drain_timeout_s)
+        late = [task for task in (*parts, *(self._sender.calls if self._sender else ())) if not task.done()]
+        for task in late:
+            task.cancel()
+        return late
+
+    async def _end(self, listener: asyncio.Task[None], late: list[asyncio.Task[None]]) -> None:
+        """Give leases up and close connections."""
         listener.cancel()
-        await asyncio.gather(listener, return_exceptions=True)
+        await asyncio.wait([listener, *late])
         try:
             await self._gauges.stop()
         except DatabaseDown as error:

@@ -68,6 +68,11 @@ class CloudSender:
         """Wait until there may be something to send."""
         await self._waker.wait(Topic.OUTBOUND, POLL_S)
 
+    @property
+    def calls(self) -> frozenset[asyncio.Task[None]]:
+        """Chats that are being dealt with."""
+        return frozenset(self._tasks)
+
     async def drain(self) -> None:
         """Wait for calls in flight."""
         if self._tasks:
