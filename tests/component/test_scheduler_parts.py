@@ -2,8 +2,10 @@
 
 import asyncio
 import time
+from collections import Counter
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chatbot_runtime.lifecycle import Lifecycle
@@ -49,3 +51,29 @@ async def test_whatever_is_under_way_the_end_comes_in_time(engine: AsyncEngine, 
 
 async def _both(begun: asyncio.Event, cloud: Provider) -> bool:
     return begun.is_set() and bool(cloud.records.requests)
+
+
+async def test_a_job_that_fails_keeps_no_other_from_running(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: Counter[str] = Counter()
+
+    def job(name: str, statement: str) -> Job:
+        async def run(conn: AsyncConnection) -> str:
+            tries[name] += 1
+            await conn.execute(sa.text(statement))
+            return "done"
+
+        return Job(name, 1, run, at_start=True)
+
+    jobs = (job("wrong", "SELECT 1 / 0"), job("slow", "SELECT pg_sleep(60)"), job("good", "SELECT 1"))
+    monkeypatch.setattr(main, "JOBS", jobs)
+    own = own.model_copy(update={"db_statement_timeout_ms": 500})
+    lifecycle = Lifecycle(own.drain_timeout_s)
+    running = asyncio.create_task(main.Scheduler(own, lifecycle).run())
+    await eventually(lambda: _many(tries), "the good one has run again and again")
+    lifecycle.stopping.set()
+    assert await running == 0
+    assert (tries["wrong"], tries["slow"]) == (1, 1), "one that has just failed waits"
+
+
+async def _many(tries: Counter[str]) -> bool:
+    return tries["good"] >= 3

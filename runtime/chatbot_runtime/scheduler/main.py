@@ -4,10 +4,12 @@ import asyncio
 import os
 import secrets
 import socket
+import time
 from functools import partial
 from typing import Final
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chatbot_runtime import lifecycle as process
@@ -21,7 +23,7 @@ from chatbot_runtime.channels.cloud.webhook import channel_of
 from chatbot_runtime.clock import SystemClock
 from chatbot_runtime.db.compat import CODE_VERSION
 from chatbot_runtime.db.engine import create_engine, transaction
-from chatbot_runtime.errors import DatabaseDown
+from chatbot_runtime.errors import DatabaseDown, RuntimeFault
 from chatbot_runtime.health.board import Board, Finding, Status
 from chatbot_runtime.health.monitor import Monitor, Probe
 from chatbot_runtime.health.probes import DatabaseProbe, redis_probe
@@ -46,6 +48,8 @@ CLOSE_S: Final = 3.0
 STATUS_POLL_S: Final = 1.0
 SEAL_EVERY_S: Final = 1.0
 JOBS_EVERY_S: Final = 1.0
+JOB_PAUSE_S: Final = 30.0
+"""How long a job that failed is left alone."""
 
 log = structlog.get_logger(__name__)
 
@@ -85,6 +89,7 @@ class Scheduler:
             )
         self._gauges = QueueGauges(self._engine, self._name, soft_max=settings.queue_soft_max, hard_max=settings.queue_hard_max)
         self._sealed_seq = -1
+        self._jobs_wait: dict[str, float] = {}
         self._unseen = {job.name for job in JOBS if job.at_start}
 
     async def run(self) -> int:
@@ -153,12 +158,30 @@ class Scheduler:
         return int(sealed.count == SEAL_BATCH)
 
     async def _run_jobs(self, lifecycle: Lifecycle) -> int:
+        """Run what is due. A job that fails is tried again later, and keeps no other from running.
+
+        Raises:
+            DatabaseDown: one job met it; the others were tried nevertheless, as a time limit is one job's own.
+        """
+        down: DatabaseDown | None = None
         for job in JOBS:
-            if not lifecycle.stopping.is_set():
+            if lifecycle.stopping.is_set() or time.monotonic() < self._jobs_wait.get(job.name, 0.0):
+                continue
+            try:
                 with lifecycle.work():
                     if not await run_due(self._engine, job) and job.name in self._unseen:
                         await run_now(self._engine, job)
+            except DatabaseDown as error:
+                down = error
+                log.warning("job_waits", job=job.name, reason=str(error))
+            except (SQLAlchemyError, RuntimeFault):
+                log.exception("job_failed", job=job.name)
+            else:
                 self._unseen.discard(job.name)
+                continue
+            self._jobs_wait[job.name] = time.monotonic() + JOB_PAUSE_S
+        if down is not None:
+            raise down
         return 0
 
     async def _drain(self, parts: list[asyncio.Task[None]]) -> list[asyncio.Task[None]]:
