@@ -2,7 +2,10 @@
 
 import re
 
-from chatbot_operator.constants import LABEL_INSTANCE
+import yaml
+
+from chatbot_operator.constants import APP_PORT, LABEL_INSTANCE
+from chatbot_runtime.api.routes.webhooks import PATH
 from tools.generate import ROOT
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/**/*.md")])
@@ -40,3 +43,18 @@ def test_notes_and_readme_say_how_to_purge() -> None:
         places = [text.find(line) for line in lines]
         assert -1 not in places, name
         assert places == sorted(places), name
+
+
+def test_the_way_in_of_the_readme_leads_to_the_webhook_of_the_sample() -> None:
+    readme = (ROOT / "README.md").read_text()
+    sample = yaml.safe_load((ROOT / "manifests/samples/production.yaml").read_text())
+    metadata, address = sample["metadata"], sample["spec"]["app"]["publicUrl"]
+    rule = f"{address.removeprefix('https://')}{PATH}={metadata['name']}-app:{APP_PORT}"
+    assert f"kubectl -n {metadata['namespace']} create ingress {metadata['name']} --class=... --rule='{rule}," in readme
+    assert f"`{address}{PATH}`" in readme
+
+
+def test_the_readme_names_the_kubernetes_that_the_tests_run_on() -> None:
+    found = re.search(r"k8s\.io/kubernetes v(\S+)", (ROOT / "testbed/tools/kubernetes/go.mod").read_text())
+    assert found is not None
+    assert f"the tests run on {found[1]} alone" in (ROOT / "README.md").read_text()
