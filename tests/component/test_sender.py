@@ -307,6 +307,17 @@ async def test_what_no_column_can_hold_does_not_keep_the_outcome_from_being_writ
     assert await rows(engine, "SELECT status, error_code, error FROM messages") == [outcome]
 
 
+async def test_a_bare_429_makes_the_whole_number_wait(engine: AsyncEngine, settings: Settings) -> None:
+    first, second = [await enqueue(engine, await conversation(engine, number)) for number in (1, 2)]
+    async with answering("429 Too Many Requests\r\nRetry-After: 60") as url, sender(engine, settings, url) as running:
+        await running.settle()
+        calls = "SELECT count(*) FROM outbox_attempts"
+        [(before,)] = await rows(engine, calls)
+        await running.later()
+        assert await rows(engine, calls) == [(before,)], "within the minute after it nothing more is sent"
+    assert {await status_of(engine, message.message_id) for message in (first, second)} == {"queued"}
+
+
 async def test_a_redirect_does_not_take_the_token_elsewhere(settings: Settings) -> None:
     seen: list[bytes] = []
 

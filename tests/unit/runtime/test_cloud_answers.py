@@ -48,6 +48,13 @@ def test_each_error_has_its_class(code: int, http: int, fault: Fault) -> None:
     assert (answer.error.fault, answer.error.text) == (fault, "why")
 
 
+def test_a_429_without_a_word_of_the_provider_slows_the_number_down_too() -> None:
+    answer = read_answer(429, b"", "9")
+    assert answer == Rejected(classify(-1, 429, "status 429"), 9.0)
+    assert answer.error.fault is Fault.THROTTLE
+    assert outcome(answer).status is Status.QUEUED
+
+
 def outcome(answer: Answer, strikes: int = 0) -> Outcome:
     return outcome_of(answer, attempts=0, strikes=strikes, max_strikes=8, unknown_wait_s=120, uniform=lambda _, high: high)
 

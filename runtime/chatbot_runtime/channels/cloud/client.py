@@ -138,7 +138,7 @@ def read_answer(status: int, raw: bytes, retry_after: str | None) -> Answer:
     error = document.get("error") if isinstance(document, dict) else None
     if isinstance(error, dict) and isinstance(error.get("code"), int):
         return Rejected(_error(error, status), wait)
-    if status in (429, 503) or 300 <= status < 400:
+    if status == 503 or 300 <= status < 400:
         return NotSent(f"turned away with status {status}", wait)
     if status >= 500:
         return Unknown(f"status {status} from something before the provider")
