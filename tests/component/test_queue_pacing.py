@@ -1,6 +1,7 @@
 """Pacing with Redis and without, leases, periodic jobs and statistics. Needs PostgreSQL and Redis."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,7 +13,7 @@ from chatbot_runtime.queue import leases
 from chatbot_runtime.queue.states import Origin
 from chatbot_runtime.queue.stats import read_stats, waiting_total
 from chatbot_runtime.redis.client import RedisClient
-from chatbot_runtime.redis.limiter import Limit, Limiter
+from chatbot_runtime.redis.limiter import PENALTY_MAX_S, Limit, Limiter
 from chatbot_runtime.scheduler.jobs import JOBS
 from chatbot_runtime.scheduler.periodic import Job, run_due
 from chatbot_runtime.settings import Settings
@@ -165,3 +166,28 @@ async def test_statistics_say_what_waits_and_what_is_paused(engine: AsyncEngine)
         ("channel.pause", "sender"),
         ("channel.resume", "u1"),
     ]
+
+
+async def test_a_huge_penalty_is_cut(limiter: Limiter) -> None:
+    await limiter.penalise(NUMBER, 86_400)
+    wait = await limiter.take([NUMBER])
+    assert wait is not None
+    assert PENALTY_MAX_S - 10 < wait.seconds <= PENALTY_MAX_S + 2 * NUMBER.step_s
+
+
+async def test_a_clock_that_was_put_back_does_not_block_for_longer_than_a_penalty(engine: AsyncEngine, limiter: Limiter) -> None:
+    """What was noted by a clock a day ahead is seen as what it can't be, once and not with each look anew."""
+    store = limiter._redis
+    if store.configured:
+        await store.run("SET", store.prefix + NUMBER.key, str(round((time.time() + 86_400) * 1e6)))
+    else:
+        await run(engine, "INSERT INTO rate_limits VALUES (:key, now() + interval '1 day')", key=NUMBER.key)
+    first = await limiter.take([NUMBER, PAIR])
+    await asyncio.sleep(0.2)
+    second = await limiter.take([NUMBER, PAIR])
+    assert first is not None
+    assert second is not None
+    assert first.limit is NUMBER
+    assert first.seconds <= PENALTY_MAX_S + 2 * NUMBER.step_s
+    assert second.seconds <= first.seconds - 0.2
+    assert await limiter.take([PAIR]) is None

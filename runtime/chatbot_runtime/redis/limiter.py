@@ -1,7 +1,8 @@
 """Pacing by GCRA: in Redis, and with the same arithmetic on rows of PostgreSQL at half the rate while Redis is gone.
 
 A key has a theoretical arrival time (TAT). A send moves it by 1/rate; it is allowed while TAT stays within `burst` steps of now. Several
-limits are taken together or not at all.
+limits are taken together or not at all. A TAT that neither sends nor a penalty can have reached was noted by a clock that has been put back
+since: it is cut.
 """
 
 from collections.abc import Sequence
@@ -21,13 +22,22 @@ from chatbot_runtime.redis.client import RedisClient, RedisDown
 FALLBACK_FACTOR: Final = 2.0
 """How much slower we are without Redis: what was sent just before is not known there."""
 
+PENALTY_MAX_S: Final = 600.0
+"""Longest stop of a limit, whatever the provider asks for: then one send finds out."""
+
 SCRIPT: Final = """
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000000 + tonumber(t[2])
 local wait, which, fresh = 0, 0, {}
 for i, key in ipairs(KEYS) do
   local step, burst = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
-  local tat = math.max(tonumber(redis.call('GET', key) or '0'), now) + step
+  local ahead = tonumber(redis.call('GET', key) or '0') - now
+  local most = step * burst + tonumber(ARGV[2 * #KEYS + 1])
+  if ahead > most then
+    ahead = most
+    redis.call('SET', key, string.format('%.0f', now + ahead), 'PX', math.ceil(ahead / 1000) + 1000)
+  end
+  local tat = now + math.max(ahead, 0) + step
   fresh[i] = tat
   if tat - step * burst - now > wait then wait, which = tat - step * burst - now, i end
 end
@@ -100,7 +110,8 @@ class Limiter:
         return wait
 
     async def penalise(self, limit: Limit, seconds: float) -> None:
-        """Let nothing more through a limit for some seconds, as the provider asked."""
+        """Let nothing more through a limit for some seconds, as the provider asked, at most `PENALTY_MAX_S`."""
+        seconds = min(seconds, PENALTY_MAX_S)
         offset = limit.step_s * (limit.burst - 1) + seconds
         try:
             await self._redis.run("EVAL", PENALTY, 1, self._redis.prefix + limit.key, _micro(offset))
@@ -108,12 +119,14 @@ class Limiter:
             slow = limit.step_s * FALLBACK_FACTOR * (limit.burst - 1) + seconds
             async with transaction(self._engine) as conn:
                 now = (await conn.execute(sa.select(sa.func.clock_timestamp()))).scalar_one()
-                await _store(conn, {limit.key: now + timedelta(seconds=slow)})
+                rows = insert(rate_limits).values(key=limit.key, tat=now + timedelta(seconds=slow))
+                later = sa.func.greatest(rate_limits.c.tat, rows.excluded.tat)
+                await conn.execute(rows.on_conflict_do_update(index_elements=[rate_limits.c.key], set_={"tat": later}))
 
     async def _take_redis(self, limits: Sequence[Limit]) -> Wait | None:
         keys = [self._redis.prefix + limit.key for limit in limits]
         arguments = [text for limit in limits for text in (_micro(limit.step_s), str(limit.burst))]
-        wait, which = await self._redis.run("EVAL", SCRIPT, len(keys), *keys, *arguments)
+        wait, which = await self._redis.run("EVAL", SCRIPT, len(keys), *keys, *arguments, _micro(PENALTY_MAX_S))
         return Wait(int(wait) / 1e6, limits[int(which) - 1]) if int(which) else None
 
     async def _take_postgres(self, limits: Sequence[Limit]) -> Wait | None:
@@ -122,12 +135,18 @@ class Limiter:
             rows = insert(rate_limits).values([{"key": key, "tat": sa.func.to_timestamp(0)} for key in keys])
             await conn.execute(rows.on_conflict_do_nothing())
             query = sa.select(rate_limits.c.key, rate_limits.c.tat).where(rate_limits.c.key.in_(keys)).order_by(rate_limits.c.key)
-            known = {row.key: row.tat for row in (await conn.execute(query.with_for_update())).all()}
+            noted = {row.key: row.tat for row in (await conn.execute(query.with_for_update())).all()}
             now = (await conn.execute(sa.select(sa.func.clock_timestamp()))).scalar_one()
+            known = cut(limits, noted, now)
             fresh, wait = decide(limits, known, now)
-            if wait is None:
-                await _store(conn, fresh)
+            await _store(conn, noted, fresh if wait is None else known)
             return wait
+
+
+def cut(limits: Sequence[Limit], noted: dict[str, datetime], now: datetime) -> dict[str, datetime]:
+    """Return TATs of which none is further ahead than sends and a penalty bring it. Pure; arguments as for `decide`."""
+    most = {limit.key: timedelta(seconds=limit.step_s * FALLBACK_FACTOR * limit.burst + PENALTY_MAX_S) for limit in limits}
+    return {key: min(tat, now + most[key]) for key, tat in noted.items()}
 
 
 def decide(limits: Sequence[Limit], known: dict[str, datetime], now: datetime) -> tuple[dict[str, datetime], Wait | None]:
@@ -151,10 +170,11 @@ def decide(limits: Sequence[Limit], known: dict[str, datetime], now: datetime) -
     return fresh, longest
 
 
-async def _store(conn: AsyncConnection, tats: dict[str, datetime]) -> None:
-    rows = insert(rate_limits).values([{"key": key, "tat": tat} for key, tat in sorted(tats.items())])
-    later = sa.func.greatest(rate_limits.c.tat, rows.excluded.tat)
-    await conn.execute(rows.on_conflict_do_update(index_elements=[rate_limits.c.key], set_={"tat": later}))
+async def _store(conn: AsyncConnection, noted: dict[str, datetime], tats: dict[str, datetime]) -> None:
+    """Write the TATs that differ from what is noted; their rows are locked."""
+    for key, tat in sorted(tats.items()):
+        if tat != noted[key]:
+            await conn.execute(rate_limits.update().where(rate_limits.c.key == key).values(tat=tat))
 
 
 def _micro(seconds: float) -> str:
