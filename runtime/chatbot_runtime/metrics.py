@@ -100,6 +100,7 @@ UNKNOWN_OUTCOMES = _counter("unknown_outcomes_total", "Sends whose outcome was u
 DEAD_LETTERS = _counter("dead_letters_total", "Messages given up.", "reason")
 DUPLICATES_SUPPRESSED = _counter("duplicate_suppressed_total", "Repeats that were recognised.", "direction")
 RATE_LIMITED = _counter("rate_limited_total", "Work that a limit delayed or refused.", "limit")
+PACING_HEADROOM = _gauge("pacing_headroom_ratio", "Share of a limit's burst that is free: 0 while sends wait for their pace.", "limit")
 LIMITER_MODE = _gauge("limiter_mode", "1 for the store that paced the last send, 0 for the other; postgres paces at half the rate.", "mode")
 
 # -- messages and webhooks
@@ -138,6 +139,8 @@ AUDIT_CHAIN_OK = LateGauge("audit_chain_ok", "Whether the last verification of t
 AUDIT_CHAIN_HEAD = _gauge(
     "audit_chain_head_info", "Number of the newest seal, with its hash as label: an anchor outside the database.", "hash"
 )
+TABLE_ROWS = _gauge("table_rows_estimate", "Rows as the database estimates them; absent until a table was first analysed.", "table")
+TABLE_BYTES = _gauge("table_bytes", "Size of a table with its indexes and its large values.", "table")
 JOB_LAST_SUCCESS = _gauge("job_last_success_timestamp_seconds", "When this process last did a periodic job.", "job")
 RETENTION_DELETED = _counter("retention_deleted_total", "Rows deleted because they had served their purpose.", "class")
 
@@ -149,8 +152,11 @@ ROLE_GAUGES: Final[Mapping[Role, tuple[Gauge, ...]]] = {
         OUTBOX_MESSAGES,
         OUTBOX_PENDING,
         OUTBOX_OLDEST_AGE,
+        PACING_HEADROOM,
         LIMITER_MODE,
         AUDIT_CHAIN_HEAD,
+        TABLE_ROWS,
+        TABLE_BYTES,
         JOB_LAST_SUCCESS,
     ),
     Role.WORKER_WEB: (*_COMMON, SESSION_STATE, LEASE_HELD),

@@ -13,8 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chatbot_runtime import metrics as ours
 from chatbot_runtime.api.feed import Feed
+from chatbot_runtime.db.engine import transaction
+from chatbot_runtime.db.metadata import metadata
 from chatbot_runtime.lifecycle import Lifecycle
 from chatbot_runtime.queue.states import Origin
+from chatbot_runtime.scheduler.gauges import show_sizes
 from testbed.providers.cloud_api import Config, Provider, Rule
 from tests.component.conftest import ACCESS_TOKEN, ADMIN_PASSWORD, APP_SECRET
 from tests.component.kit import NUMBER, conversation, enqueue, phone, run
@@ -88,6 +91,7 @@ class Watch:
 
 async def test_traffic_moves_every_metric(start: Start, cloud: Provider, database: Database, tmp_path: Path) -> None:
     database.sql("INSERT INTO raw_events (reason, payload, received_at) VALUES ('old', '{}', now() - interval '40 days')")
+    database.sql("ANALYZE")
     app = start("app")
     worker = start("worker-web", WEB_NUMBER="support", WEB_PROFILE_DIR=str(tmp_path))
     scheduler = start("scheduler", WA_API_BASE=cloud.url, BOT_QUIET_S="0", OUTBOX_MAX_ATTEMPTS="1")
@@ -172,3 +176,19 @@ async def test_the_lag_of_a_socket_counts_how_long_a_slow_browser_takes(engine: 
     await running
     assert value("ws_lag_seconds_count") - count == 1
     assert 0.3 <= value("ws_lag_seconds_sum") - total < 5
+
+
+async def test_the_sizes_of_tables_are_the_database_s_own_and_unknown_until_a_table_is_analysed(
+    engine: AsyncEngine, database: Database
+) -> None:
+    database.sql("INSERT INTO raw_events (reason, payload) SELECT 'new', '{}' FROM generate_series(1, 500)")
+    database.sql("ANALYZE raw_events")
+    async with transaction(engine) as conn:
+        await show_sizes(conn)
+    rows, sizes = (
+        {item.labels["table"]: item.value for item in gauge.collect()[0].samples} for gauge in (ours.TABLE_ROWS, ours.TABLE_BYTES)
+    )
+    [size] = database.sql("SELECT pg_total_relation_size('raw_events')")
+    assert (rows["raw_events"], sizes["raw_events"]) == (500, float(size))
+    assert "messages" not in rows
+    assert set(sizes) == set(metadata.tables)

@@ -58,6 +58,15 @@ async def test_a_penalty_stops_everybody_for_a_while(limiter: Limiter) -> None:
     assert 490 < wait.seconds <= 560
 
 
+async def test_the_headroom_falls_with_each_send_and_is_gone_during_a_penalty(limiter: Limiter) -> None:
+    assert await limiter.headroom(NUMBER) == 1
+    for taken in range(1, NUMBER.burst + 1):
+        await limiter.take([NUMBER])
+        assert await limiter.headroom(NUMBER) == pytest.approx(1 - taken / NUMBER.burst, abs=0.05)
+    await limiter.penalise(NUMBER, 500)
+    assert await limiter.headroom(NUMBER) == 0
+
+
 async def test_a_lease_has_one_holder_and_a_rising_epoch(engine: AsyncEngine) -> None:
     async with autocommit(engine) as conn:
         first = await leases.acquire(conn, "web:a", "one", 60)

@@ -282,7 +282,13 @@ async def _both(scheduler) -> dict[str, float] | None:  # type: ignore[no-untype
 async def test_during_an_outage_no_reading_of_the_queue_is_shown(
     engine: AsyncEngine, cloud: Provider, runtime_env: dict[str, str], tmp_path: Path, outage: Postgres
 ) -> None:
-    names = ("chatbot_lane_depth_max", "chatbot_backpressure_state", 'chatbot_outbox_oldest_age_seconds{channel="cloud"}')
+    names = (
+        "chatbot_lane_depth_max",
+        "chatbot_backpressure_state",
+        'chatbot_outbox_oldest_age_seconds{channel="cloud"}',
+        'chatbot_pacing_headroom_ratio{limit="number"}',
+        'chatbot_table_bytes{table="messages"}',
+    )
     await enqueue(engine, await conversation(engine))
     with scheduler_process(runtime_env, cloud, tmp_path) as scheduler:
         scheduler.start()

@@ -57,6 +57,11 @@ redis.call('SET', KEYS[1], string.format('%.0f', tat), 'PX', math.ceil((tat - no
 return 1
 """
 
+AHEAD: Final = """
+local t = redis.call('TIME')
+return string.format('%.0f', tonumber(redis.call('GET', KEYS[1]) or '0') - tonumber(t[1]) * 1000000 - tonumber(t[2]))
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -122,6 +127,23 @@ class Limiter:
                 rows = insert(rate_limits).values(key=limit.key, tat=now + timedelta(seconds=slow))
                 later = sa.func.greatest(rate_limits.c.tat, rows.excluded.tat)
                 await conn.execute(rows.on_conflict_do_update(index_elements=[rate_limits.c.key], set_={"tat": later}))
+
+    async def headroom(self, limit: Limit) -> float:
+        """Return the share of a limit's burst that is free: 1 after a pause, 0 while the next send would have to wait.
+
+        Raises:
+            DatabaseDown: Redis is gone and PostgreSQL too.
+        """
+        try:
+            ahead_s = int(await self._redis.run("EVAL", AHEAD, 1, self._redis.prefix + limit.key)) / 1e6
+            step_s = limit.step_s
+        except RedisDown:
+            query = sa.select(rate_limits.c.tat - sa.func.clock_timestamp()).where(rate_limits.c.key == limit.key)
+            async with transaction(self._engine) as conn:
+                ahead = (await conn.execute(query)).scalar_one_or_none()
+            ahead_s = 0.0 if ahead is None else ahead.total_seconds()
+            step_s = limit.step_s * FALLBACK_FACTOR
+        return min(1.0, max(0.0, 1.0 - ahead_s / (step_s * limit.burst)))
 
     async def _take_redis(self, limits: Sequence[Limit]) -> Wait | None:
         keys = [self._redis.prefix + limit.key for limit in limits]

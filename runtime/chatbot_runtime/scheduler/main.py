@@ -35,7 +35,7 @@ from chatbot_runtime.queue.reconcile import apply_statuses
 from chatbot_runtime.redis.client import RedisClient
 from chatbot_runtime.redis.limiter import Limiter
 from chatbot_runtime.redis.wake import Topic, Waker
-from chatbot_runtime.scheduler.gauges import EVERY_S, QueueGauges, clear
+from chatbot_runtime.scheduler.gauges import EVERY_S, QueueGauges
 from chatbot_runtime.scheduler.jobs import JOBS
 from chatbot_runtime.scheduler.loops import Work, keep
 from chatbot_runtime.scheduler.periodic import run_due, run_now
@@ -87,7 +87,13 @@ class Scheduler:
                 channel=channel_of(settings.wa_phone_number_id),
                 worker=self._name,
             )
-        self._gauges = QueueGauges(self._engine, self._name, soft_max=settings.queue_soft_max, hard_max=settings.queue_hard_max)
+        self._gauges = QueueGauges(
+            self._engine,
+            self._name,
+            soft_max=settings.queue_soft_max,
+            hard_max=settings.queue_hard_max,
+            headroom=self._sender.headroom if self._sender is not None else None,
+        )
         self._sealed_seq = -1
         self._jobs_wait: dict[str, float] = {}
         self._unseen = {job.name for job in JOBS if job.at_start}
@@ -129,7 +135,7 @@ class Scheduler:
             Work("statuses", self._apply_statuses, partial(self._waker.wait, Topic.STATUS, STATUS_POLL_S)),
             Work("seals", self._seal, partial(pause, SEAL_EVERY_S)),
             Work("jobs", self._run_jobs, partial(pause, JOBS_EVERY_S)),
-            Work("gauges", self._gauges.step, partial(pause, EVERY_S), suspend=clear),
+            Work("gauges", self._gauges.step, partial(pause, EVERY_S), suspend=self._gauges.clear),
         ]
         if self._sender is not None:
             works.append(Work("sender", self._sender.step, self._sender.idle))

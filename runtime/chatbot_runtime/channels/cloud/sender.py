@@ -78,6 +78,14 @@ class CloudSender:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
+    async def headroom(self) -> dict[str, float]:
+        """Return how much of the limits is free, by their names; pairs are left out, as each has one of its own.
+
+        Raises:
+            DatabaseDown: it is not known.
+        """
+        return {self._number.name: await self._limiter.headroom(self._number)}
+
     async def step(self, lifecycle: Lifecycle) -> int:
         """Claim as many chats as there are free slots and start on them.
 
