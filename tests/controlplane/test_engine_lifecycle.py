@@ -168,12 +168,13 @@ async def test_a_paused_instance_is_observed_and_not_touched(
     app = path("Deployment", namespace, "shop-app")
     await admin.patch(app, {"spec": {"replicas": 4}})
     await _nudge(admin, namespace)
-    await admin.wait(target, _answered, what="a pass after the drift")
+    await admin.wait(target, lambda live: "1 object(s) differ" in condition(live, "Ready")["message"], what="a pass that saw the drift")
     touched = await instances.changed_by(audit, admin, OPERATOR_USER)
     assert {change.split()[1] for change in touched} <= {"chatbotinstances/status", "events"}
     assert _replicas(await admin.get(app)) == 4
+    assert not _answered(await admin.get(target)), "what was asked for is done once something may be done"
     await edit(admin, namespace, {"lifecycle": "Running"})
-    await wait_ready(admin, namespace)
+    assert _answered(await wait_ready(admin, namespace))
     assert _replicas(await admin.get(app)) == 2
 
 
