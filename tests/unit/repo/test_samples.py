@@ -10,7 +10,7 @@ from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec
 from chatbot_operator.desired.references import references
 from tools.generate import ROOT
 
-SAMPLES = sorted((ROOT / "manifests").rglob("*.yaml"))
+SAMPLES = sorted((ROOT / "manifests/samples").glob("*.yaml"))
 TEXTS = [*SAMPLES, *sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
 COMMAND = re.compile(r"kubectl -n (\S+) create secret (generic|docker-registry) (\S+)((?: +--\S+)+)")
 Secrets = dict[tuple[str, str], tuple[str, ...]]
