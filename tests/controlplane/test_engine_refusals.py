@@ -1,5 +1,6 @@
 """What the API server refuses, or what is missing, is said in the status, waits, touches nothing else, and recovers by itself."""
 
+import asyncio
 from typing import Any
 
 from tests.support import instances
@@ -65,3 +66,43 @@ async def test_a_deployment_that_is_deleted_in_the_foreground_comes_back(
     await admin.delete(target, propagationPolicy="Foreground")
     await admin.wait(target, lambda now: now["metadata"]["uid"] != live["metadata"]["uid"], what="made again")
     await wait_ready(admin, namespace)
+
+
+async def test_a_refused_deletion_is_named_and_goes_on_once_it_is_allowed(
+    admin: KubeApi, namespace: str, start_operator: StartOperator
+) -> None:
+    """A policy keeps both StatefulSets, and somebody else's finalizer the claim of the database."""
+    start_operator()
+    await admin.create(manifest(namespace, deletionPolicy="Delete"))
+    await wait_ready(admin, namespace)
+    server, claim = path("StatefulSet", namespace, "shop-postgres"), path("PersistentVolumeClaim", namespace, "shop-pgdata-g1")
+    await admin.patch(claim, {"metadata": {"finalizers": ["team.example/keep"]}})
+    policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+    bindings = f"{policies.removesuffix('policies')}policybindings"
+    name = f"keep-{namespace}"
+    rules = [{"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["DELETE"], "resources": ["statefulsets"]}]
+    spec = {
+        "matchConstraints": {"resourceRules": rules},
+        "matchConditions": [{"name": "here", "expression": f"request.namespace == '{namespace}'"}],
+        "validations": [{"expression": "false", "message": "stores are kept"}],
+    }
+    version = "admissionregistration.k8s.io/v1"
+    policy = {"apiVersion": version, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name}, "spec": spec}
+    binding = {**policy, "kind": "ValidatingAdmissionPolicyBinding", "spec": {"policyName": name, "validationActions": ["Deny"]}}
+    await _send(admin, "POST", policies, policy)
+    await _send(admin, "POST", bindings, binding)
+    try:
+        while (await admin.request("DELETE", server, dryRun="All"))[0] < 300:  # noqa: ASYNC110 a policy counts some time after it was made
+            await asyncio.sleep(0.1)
+        target = path("ChatbotInstance", namespace, "shop")
+        await admin.delete(target)
+        live = await admin.wait(target, lambda live: instances.reason(live) == "Forbidden", 60, "Forbidden")
+        live = await admin.wait(target, lambda live: "team.example/keep" in condition(live, "Ready")["message"], 60, "the finalizer")
+        assert condition(live, "Stalled")["status"] == "True"
+        assert "StatefulSet shop-postgres and 1 more can't be deleted" in condition(live, "Ready")["message"]
+        assert "stores are kept" in condition(live, "Ready")["message"]
+    finally:
+        await _send(admin, "DELETE", f"{bindings}/{name}")
+        await _send(admin, "DELETE", f"{policies}/{name}")
+    await admin.patch(claim, {"metadata": {"finalizers": None}})
+    await admin.wait_gone(target, 90)
