@@ -81,6 +81,8 @@ SCHEMA_COMPATIBLE = LateGauge(
 # -- database and Redis
 DB_CONNECTION_ERRORS = _counter("db_connection_errors_total", "Connections that could not be made or broke.")
 DB_POOL_IN_USE = _gauge("db_pool_in_use", "Connections taken from the pool.")
+DB_POOL_WAIT = _histogram("db_pool_wait_seconds", "Time to get a connection; what failed is in db_connection_errors_total instead.")
+DB_QUERY = _histogram("db_query_seconds", "Time of a transaction of these kinds that succeeded, without the wait for a connection.", "op")
 REDIS_UP = LateGauge("redis_up", "Whether the last command to Redis succeeded.")
 REDIS_LAST_SUCCESS = LateGauge("redis_last_success_timestamp_seconds", "When a command to Redis last succeeded.")
 REDIS_ERRORS = _counter("redis_errors_total", "Commands to Redis that failed.")

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import pytest
@@ -13,11 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chatbot_runtime import metrics as ours
 from chatbot_runtime.api.feed import Feed
-from chatbot_runtime.db.engine import transaction
+from chatbot_runtime.db.engine import Op, create_engine, transaction
 from chatbot_runtime.db.metadata import metadata
 from chatbot_runtime.lifecycle import Lifecycle
 from chatbot_runtime.queue.states import Origin
 from chatbot_runtime.scheduler.gauges import show_sizes
+from chatbot_runtime.settings import Settings
 from testbed.providers.cloud_api import Config, Provider, Rule
 from tests.component.conftest import ACCESS_TOKEN, ADMIN_PASSWORD, APP_SECRET
 from tests.component.kit import NUMBER, conversation, enqueue, phone, run
@@ -73,6 +75,7 @@ class Watch:
     def __init__(self, *urls: str) -> None:
         self.urls = urls
         self.late = {item.name for item in vars(ours).values() if isinstance(item, ours.LateGauge)}
+        self.ops: set[str] = set()
         self.still = {row.name: row for row in page.metrics() if row.name not in OUTAGES}
 
     def look(self) -> bool:
@@ -81,12 +84,13 @@ class Watch:
             for family in text_string_to_metric_families(httpx.get(url, timeout=5).text):
                 name = family.name + ("_total" if family.type == "counter" else "")
                 row = self.still.get(name)
+                self.ops |= {sample.labels["op"] for sample in family.samples if "op" in sample.labels}
                 # A gauge that is exposed only when it is known says by its presence that it was set, also at 0.
                 set_at_all = row is not None and row.kind == "gauge" and (row.labels or name in self.late)
                 values = [sample.value for sample in family.samples if not sample.name.endswith(("_bucket", "_created"))]
                 if row is not None and (any(values) or (set_at_all and values)):
                     del self.still[name]
-        return not self.still
+        return not self.still and self.ops == set(get_args(Op))
 
 
 async def test_traffic_moves_every_metric(start: Start, cloud: Provider, database: Database, tmp_path: Path) -> None:
@@ -102,7 +106,7 @@ async def test_traffic_moves_every_metric(start: Start, cloud: Provider, databas
     watch = Watch(*urls)
     socket = await use(app, cloud, database)
     try:
-        assert await _moved(watch), sorted(watch.still)
+        assert await _moved(watch), (sorted(watch.still), watch.ops)
     finally:
         await socket.close()
 
@@ -192,3 +196,24 @@ async def test_the_sizes_of_tables_are_the_database_s_own_and_unknown_until_a_ta
     assert (rows["raw_events"], sizes["raw_events"]) == (500, float(size))
     assert "messages" not in rows
     assert set(sizes) == set(metadata.tables)
+
+
+async def test_the_wait_for_a_connection_is_measured_and_is_not_part_of_the_transaction(settings: Settings) -> None:
+    def seen() -> list[float]:
+        found = (ours.REGISTRY.get_sample_value("chatbot_db_query_seconds_sum", {"op": "statuses"}), value("db_pool_wait_seconds_sum"))
+        return [number or 0.0 for number in found]
+
+    async def use_it() -> None:
+        async with transaction(engine, op="statuses"):
+            pass
+
+    engine = create_engine(settings.model_copy(update={"db_pool_size": 1}))
+    async with transaction(engine):
+        query, wait = seen()
+        waiting = asyncio.create_task(use_it())
+        await asyncio.sleep(0.3)  # how long the only connection is taken
+    await waiting
+    after = seen()
+    await engine.dispose()
+    assert after[1] - wait >= 0.25
+    assert after[0] - query < 0.2

@@ -65,7 +65,7 @@ class Feed:
             await first_of(self._wanted.wait(), self._lifecycle.stopping.wait())
             taken_at = time.monotonic()
             try:
-                async with transaction(self._engine) as db:
+                async with transaction(self._engine, op="picture") as db:
                     await self._publish(await read_picture(db), taken_at)
             except DatabaseDown:
                 self._fresh = False

@@ -1,9 +1,10 @@
 """The connection pool, and transactions whose failures say whether the database is down or the statement was wrong."""
 
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import asyncpg
 import sqlalchemy as sa
@@ -14,6 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from chatbot_runtime import metrics
 from chatbot_runtime.errors import DatabaseDown
 from chatbot_runtime.settings import Settings
+
+Op = Literal["ingest", "picture", "probe", "statuses"]
+"""Kinds of work whose time is measured; claims, turns and sends have metrics of their own."""
 
 SPARE_S = 2.0
 """The client gives up this much later than the server would, so that normally the server's own error is seen."""
@@ -72,26 +76,36 @@ def create_engine(settings: Settings) -> AsyncEngine:
 
 
 @asynccontextmanager
-async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Run the body in one transaction, committed at its end.
+async def transaction(engine: AsyncEngine, *, op: Op | None = None) -> AsyncIterator[AsyncConnection]:
+    """Run the body in one transaction, committed at its end; with `op` its time is measured.
 
     Raises:
         DatabaseDown: the server can't be reached or can't serve now, or the transaction lost against another (deadlock, time limit).
             Whether a commit happened is then not known; a repeat is right.
     """
+    asked = time.perf_counter()
     async with _guard(), engine.begin() as conn:
+        had = time.perf_counter()
+        metrics.DB_POOL_WAIT.observe(had - asked)
         yield conn
+    if op is not None:
+        metrics.DB_QUERY.labels(op).observe(time.perf_counter() - had)
 
 
 @asynccontextmanager
-async def autocommit(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Give a connection on which each statement is a transaction of its own: one round trip each.
+async def autocommit(engine: AsyncEngine, *, op: Op | None = None) -> AsyncIterator[AsyncConnection]:
+    """Give a connection on which each statement is a transaction of its own: one round trip each. `op` as for `transaction`.
 
     Raises:
         DatabaseDown: as for `transaction`.
     """
+    asked = time.perf_counter()
     async with _guard(), _autocommit(engine).connect() as conn:
+        had = time.perf_counter()
+        metrics.DB_POOL_WAIT.observe(had - asked)
         yield conn
+    if op is not None:
+        metrics.DB_QUERY.labels(op).observe(time.perf_counter() - had)
 
 
 @lru_cache(maxsize=16)

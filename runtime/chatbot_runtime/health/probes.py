@@ -58,7 +58,7 @@ class DatabaseProbe:
         return dict.fromkeys((QUEUE, CHANNEL, BOT), _NOT_CHECKED) if self._contents else {}
 
     async def _look(self) -> Mapping[str, Finding]:
-        async with transaction(self._engine) as db:
+        async with transaction(self._engine, op="probe") as db:
             schema = await check_schema(db)
             self.schema = schema.version
             metrics.SCHEMA_COMPATIBLE.set(schema.ok)

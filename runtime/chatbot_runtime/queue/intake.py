@@ -90,7 +90,7 @@ class Intake:
             tuple(item for inbound in deliveries for item in inbound.statuses),
             tuple(item for inbound in deliveries for item in inbound.unrecognised),
         )
-        async with autocommit(self._engine) as conn:
+        async with autocommit(self._engine, op="ingest") as conn:
             await record_inbound(conn, together, quiet_s=self._quiet_s)
 
 

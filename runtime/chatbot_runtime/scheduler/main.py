@@ -147,7 +147,7 @@ class Scheduler:
         return self._monitor.ready()
 
     async def _apply_statuses(self, _lifecycle: Lifecycle) -> int:
-        async with transaction(self._engine) as conn:
+        async with transaction(self._engine, op="statuses") as conn:
             done = await apply_statuses(conn)
         if done.applied:
             self._waker.wake(Topic.OUTBOUND)
