@@ -57,13 +57,15 @@ async def test_a_template_that_breaks_pods_stops_at_the_first_instance(
     for name in names:
         await wait_ready(admin, namespace, name)
     old.terminate()
-    new = start_operator(settings=BROKEN)
+    start_operator(settings=BROKEN)
     for name in names:
         await admin.wait(path("ChatbotInstance", namespace, name), _pending, what="PendingOperatorUpdate")
     for name in names:
         await _ask(admin, namespace, name)
     first = path("ChatbotInstance", namespace, "one")
     await admin.wait(first, lambda live: not instances.is_ready(live), 60, "the first breaks")
-    await instances.wait_passes(new, 2)
+    second = path("ChatbotInstance", namespace, "two")
+    await admin.patch(second, {"metadata": {"annotations": {"chatbotops.io/reconcile-at": "after the first broke"}}})
+    await admin.wait(second, lambda live: live["status"].get("lastHandledReconcileAt") == "after the first broke", what="one more pass")
     images = [_image(await admin.get(path("StatefulSet", namespace, f"{name}-postgres"))) for name in names]
     assert images == [BROKEN["CHATBOT_POSTGRES_IMAGE"], OLD["CHATBOT_POSTGRES_IMAGE"]]
