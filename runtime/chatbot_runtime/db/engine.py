@@ -144,9 +144,10 @@ async def _guard() -> AsyncIterator[None]:
     try:
         yield
     except (DBAPIError, PoolTimeout, asyncpg.PostgresError, OSError, TimeoutError) as error:
-        if not is_down(error) and sqlstate(error) not in _AGAIN and not sqlstate(error).startswith(_AGAIN[0]):
+        if is_down(error):
+            metrics.DB_CONNECTION_ERRORS.inc()
+        elif sqlstate(error) not in _AGAIN and not sqlstate(error).startswith(_AGAIN[0]):
             raise
-        metrics.DB_CONNECTION_ERRORS.inc()
         reason = _reason(error) or UNREACHABLE
         raise DatabaseDown(f"{_TO_DO[reason]} ({_name(error)})", reason=reason) from error
 
