@@ -9,28 +9,13 @@ from testbed.demoprovider import ProviderClient
 from testbed.providers.cloud_wire import make_wamid, render_event, render_text
 from tests.support.cluster import Cluster
 from tests.support.kubeapi import path
-from tests.support.site import APP_PORT, Site
+from tests.support.site import APP_PORT, Site, apply_instance
 
-IMAGE = "localhost/chatbot-runtime:0.1.0"
-
-
-def apply_instance(cluster: Cluster, namespace: str, name: str, spec: dict[str, object]) -> Site:
-    """Apply an instance and return it."""
-    site = Site(cluster, namespace, name)
-    release = {"version": "0.1.0", "image": IMAGE, "tagPolicy": "Allow"}
-    manifest = {
-        "apiVersion": "chatbotops.io/v1alpha1",
-        "kind": "ChatbotInstance",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"release": release, "database": {"storage": {"size": "1Gi"}}, **spec},
-    }
-    site.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
-    return site
+SMALL = {"app": {"replicas": 1}, "database": {"storage": {"size": "1Gi"}}}
 
 
 def test_missing_secret_is_named_and_heals_by_itself(quickstart: Site, cluster: Cluster, namespace: str) -> None:
-    spec = {"secrets": {"jwt": {"name": "my-auth", "key": "jwt"}}, "app": {"replicas": 1}}
-    site = apply_instance(cluster, namespace, "needs-secret", spec)
+    site = apply_instance(cluster, namespace, "needs-secret", {**SMALL, "secrets": {"jwt": {"name": "my-auth", "key": "jwt"}}})
     ready = site.wait_condition("Ready", "False", "DependencyMissing", 120)
     assert "my-auth" in ready["message"]
     site.kubectl("create", "secret", "generic", "my-auth", "-n", namespace, "--from-literal=jwt=7c1f0e5a9b3d48627f0e1d2c3b4a5968")
@@ -39,14 +24,14 @@ def test_missing_secret_is_named_and_heals_by_itself(quickstart: Site, cluster: 
 
 def test_missing_image_names_component_and_cause(quickstart: Site, cluster: Cluster, namespace: str) -> None:
     release = {"version": "9.9.9", "image": "localhost/chatbot-runtime:nowhere", "tagPolicy": "Allow"}
-    site = apply_instance(cluster, namespace, "no-image", {"release": release, "app": {"replicas": 1}})
+    site = apply_instance(cluster, namespace, "no-image", {**SMALL, "release": release})
     site.wait("a condition that names the image", lambda: "nowhere" in json.dumps(site.condition("Ready")), 180)
     assert site.condition("Ready")["status"] == "False"
     assert site.instance()["status"].get("release", {}).get("stable") is None
 
 
 def test_lost_volume_is_never_replaced_by_an_empty_one(quickstart: Site, cluster: Cluster, namespace: str) -> None:
-    site = apply_instance(cluster, namespace, "loses-volume", {"app": {"replicas": 1}})
+    site = apply_instance(cluster, namespace, "loses-volume", SMALL)
     site.wait_ready()
     claim = f"{site.name}-pgdata-g1"
     uid = site.api.get(path("PersistentVolumeClaim", namespace, claim))["metadata"]["uid"]

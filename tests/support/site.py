@@ -20,6 +20,7 @@ from tests.support.kubeapi import path
 
 Object = dict[str, Any]
 APP_PORT: Final = 8003
+IMAGE: Final = "localhost/chatbot-runtime:0.1.0"
 
 
 @dataclass
@@ -179,6 +180,20 @@ class Site:
         finally:
             stop.set()
             thread.join(timeout=15)
+
+
+def apply_instance(cluster: Cluster, namespace: str, name: str, spec: Object) -> Site:
+    """Apply a small instance with the runtime's own image; `spec` wins."""
+    site = Site(cluster, namespace, name)
+    release = {"version": "0.1.0", "image": IMAGE, "tagPolicy": "Allow"}
+    manifest = {
+        "apiVersion": "chatbotops.io/v1alpha1",
+        "kind": "ChatbotInstance",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"release": release, **spec},
+    }
+    site.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+    return site
 
 
 class Admin:
