@@ -48,7 +48,7 @@ def test_notes_and_readme_say_how_to_purge() -> None:
 def test_the_way_in_of_the_readme_leads_to_the_webhook_of_the_sample() -> None:
     readme = (ROOT / "README.md").read_text()
     sample = yaml.safe_load((ROOT / "manifests/samples/production.yaml").read_text())
-    metadata, address = sample["metadata"], sample["spec"]["app"]["publicUrl"]
+    metadata, address = sample["metadata"], sample["spec"]["app"]["publicURL"]
     rule = f"{address.removeprefix('https://')}{PATH}={metadata['name']}-app:{APP_PORT}"
     assert f"kubectl -n {metadata['namespace']} create ingress {metadata['name']} --class=... --rule='{rule}," in readme
     assert f"`{address}{PATH}`" in readme

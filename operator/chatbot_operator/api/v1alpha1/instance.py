@@ -145,6 +145,7 @@ class App(ApiModel):
     autoscaling: Autoscaling | None = Field(default=None, description="Scale by CPU instead of a fixed number.")
     public_url: str | None = Field(
         default=None,
+        alias="publicURL",
         pattern=r"^https?://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:[0-9]{1,5})?$",
         max_length=253,
         description="Address that browsers use, as https://bot.example.com: with https the session cookie is only sent over TLS; "

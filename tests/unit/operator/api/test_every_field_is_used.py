@@ -61,7 +61,7 @@ FIELDS: dict[str, tuple[Any, Any]] = {
     "release.migrations.lockTimeoutSeconds": (10, 11),
     "imagePullSecrets[].name": ([{"name": "pull"}], [{"name": "other"}]),
     "app.replicas": (2, 3),
-    "app.publicUrl": ("https://a.example.com", "https://b.example.com"),
+    "app.publicURL": ("https://a.example.com", "https://b.example.com"),
     "app.trustedProxies": (["10.0.0.0/8"], ["10.0.0.0/8", "fd00::/8"]),
     "app.logLevel": ("Info", "Debug"),
     "app.terminationGracePeriodSeconds": (45, 60),
