@@ -168,4 +168,5 @@ def _start_time(pid: int) -> int | None:
     except OSError:
         return None
     fields = stat[stat.rindex(")") + 2 :].split()  # the command's name may hold spaces and brackets
-    return None if fields[0] in "ZX" else int(fields[19])
+    # A zombie whose other threads still end (field 20 counts them) holds its ports and files until the last one has.
+    return None if fields[0] in "ZX" and int(fields[17]) <= 1 else int(fields[19])

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -117,3 +118,14 @@ def test_cache_keys_see_content_and_borders() -> None:
 def test_an_unknown_tool_is_refused(settings: Settings) -> None:
     with pytest.raises(Refused, match="no tool 'kubctl'"):
         binary(settings, "kubctl")
+
+
+def test_a_process_lives_until_its_last_thread_has_ended(processes: Processes) -> None:
+    """Its first thread is a zombie before that, while the others still hold the ports."""
+    script = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(2,)).start(); ctypes.CDLL(None).pthread_exit(None)"
+    pid = processes.start("threads", [sys.executable, "-c", script])
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)
+    assert processes.alive("threads")
+    while processes.alive("threads"):
+        time.sleep(0.01)

@@ -117,7 +117,9 @@ def test_an_interrupted_or_failed_up_stops_what_it_started(settings: Settings) -
         "TESTBED_PORT_BASE": str(settings.port_base),
         "TESTBED_CACHE": str(settings.cache),
     }
-    with subprocess.Popen([sys.executable, "-m", "testbed", "up"], cwd=ROOT, env=environment, stderr=subprocess.PIPE) as command:
+    # A test run in the background of a script may have inherited an ignored SIGINT.
+    own = {"stderr": subprocess.PIPE, "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen([sys.executable, "-m", "testbed", "up"], cwd=ROOT, env=environment, **own) as command:
         while not (settings.pids / "kube-apiserver.json").exists():
             assert command.poll() is None
         command.send_signal(signal.SIGINT)
