@@ -12,7 +12,9 @@ State = dict[str, Any]
 _METADATA: Final = ("labels", "annotations", "ownerReferences", "finalizers", "name")
 _SERVER_MADE: Final = {"clusterIP", "clusterIPs", "volumeName", "nodePort", "healthCheckNodePort"}
 _TIMES: Final = {"lastTransitionTime", "startedAt", "nextTime"}
-_RANDOM: Final = re.compile(r"(secrets-hash|template-hash|inputs-hash|system-identifier|systemIdentifier|volumeUid|^key)$")
+_RANDOM: Final = re.compile(
+    r"(secrets-hash|template-hash|inputs-hash|manifest-hash|system-identifier|systemIdentifier|volumeUid|wantedKey|^key)$"
+)
 """Hashes over random passwords, and identities of random volumes: that they are there counts, not what they are."""
 _SAME: Final = {"AlreadyCurrent": "Migrated"}
 """A migration that was reported twice, or ran again on what an earlier instance left, found its work done."""
@@ -36,6 +38,11 @@ async def observe(admin: KubeApi, namespace: str, name: str) -> State:
     if live:
         found["instance"] = _scrub({"metadata": _metadata(live), "spec": live["spec"], "status": live["status"]}, uid)
     return found
+
+
+def is_orphaned(state: State) -> bool:
+    """Return whether objects are left whose instance is gone: the garbage collector removes them, and may need half a minute for a new kind."""
+    return "instance" not in state and any(child["metadata"].get("ownerReferences") for alike in state.values() for child in alike)
 
 
 def _forget_revisions(found: State) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.state import State, difference, observe
+from tests.chaos.state import State, difference, is_orphaned, observe
 from tests.support import instances
 from tests.support.faultproxy import FaultProxy
 from tests.support.fixtures import StartOperator
@@ -134,11 +134,13 @@ class Lab:
             await asyncio.sleep(0.1)
 
     async def _quiet(self) -> State:
-        """Return the state once it stays the same for a while: what Kubernetes removes in the background has gone."""
-        last, since = await observe(self.admin, self.namespace, NAME), time.monotonic()
-        while time.monotonic() - since < 3:
+        """Return the state once it stays the same for a while and what Kubernetes removes in the background has gone."""
+        deadline = time.monotonic() + PATIENCE
+        last, since = await self._state(), time.monotonic()
+        while is_orphaned(last) or time.monotonic() - since < 3:
+            assert time.monotonic() < deadline, f"never quiet: {sorted(last)}"
             await asyncio.sleep(0.2)
-            now = await observe(self.admin, self.namespace, NAME)
+            now = await self._state()
             if now != last:
                 last, since = now, time.monotonic()
         return last
