@@ -41,7 +41,7 @@ async def observe(admin: KubeApi, namespace: str, name: str) -> State:
 
 
 def is_orphaned(state: State) -> bool:
-    """Return whether objects are left whose instance is gone: the garbage collector removes them, and may need half a minute for a new kind."""
+    """Return whether objects outlive their instance: the garbage collector removes them, and may need half a minute for a new kind."""
     return "instance" not in state and any(child["metadata"].get("ownerReferences") for alike in state.values() for child in alike)
 
 
