@@ -84,7 +84,7 @@ async def build(config: Config, clock: Clock, metrics: Metrics, health: ProcessH
     slots = RestartSlots(store, config.version, config.max_concurrent_restarts)
     observer = _observer(config, clock, client, reflectors, contests, slots)
     recorder = EventRecorder(client, clock, config.pod_name)
-    executor = Executor(client, recorder, contests, clock, metrics, learn_child=reflectors.learn, learn_instance=store.put)
+    executor = Executor(client, recorder, contests, clock, metrics, children=reflectors, learn_instance=store.put)
 
     def after_pass() -> None:
         key = slots.next_waiting()

@@ -22,7 +22,8 @@ LONGEST_HOLD_SECONDS: Final = 4800.0
 
 @dataclass(slots=True)
 class _Record:
-    uid: str
+    """One object that was forced back. Most never are, so what was applied to those costs a hash each, and no record."""
+
     fingerprint: str
     forced: dict[str, deque[float]] = field(default_factory=dict)
     managers: tuple[str, ...] = ()
@@ -36,21 +37,23 @@ class Contests:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._applied: dict[ObjectKey, int] = {}
+        """Key -> hash of (uid, fingerprint)."""
         self._records: dict[ObjectKey, _Record] = {}
 
     def is_repeat(self, key: ObjectKey, uid: str, fingerprint: str) -> bool:
         """Return whether the same content was applied to the same object before: then somebody took our fields meanwhile."""
-        known = self._records.get(key)
-        return known is not None and known.uid == uid and known.fingerprint == fingerprint
+        return self._applied.get(key) == hash((uid, fingerprint))
 
     def applied(self, key: ObjectKey, uid: str, fingerprint: str) -> None:
         """Remember an apply. New content, or a new object, starts anew."""
         if not self.is_repeat(key, uid, fingerprint):
-            self._records[key] = _Record(uid, fingerprint)
+            self._applied[key] = hash((uid, fingerprint))
+            self._records.pop(key, None)
 
-    def forced(self, key: ObjectKey, lost: Mapping[str, tuple[str, ...]]) -> None:
+    def forced(self, key: ObjectKey, fingerprint: str, lost: Mapping[str, tuple[str, ...]]) -> None:
         """Count a repeated apply; `lost` has the fields that were taken from us just before it, and by whom (`lost_fields`)."""
-        record = self._records[key]
+        record = self._records.setdefault(key, _Record(fingerprint))
         now = self._clock.monotonic()
         record.managers = tuple(sorted({*record.managers, *(name for names in lost.values() for name in names)}))
         for path in lost:
@@ -80,6 +83,7 @@ class Contests:
 
     def forget(self, key: ObjectKey) -> None:
         """Forget an object that is gone: one of the same name starts anew."""
+        self._applied.pop(key, None)
         self._records.pop(key, None)
 
 

@@ -1,6 +1,7 @@
 """Does what a pass decided, one effect after the other; each is safe to do twice, and what fails is told to the next pass."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, assert_never
 
@@ -55,6 +56,16 @@ class Client(Protocol):
         """Delete one object."""
 
 
+class Children(Protocol):
+    """Where the children of instances are known (`kube/reflector.py`)."""
+
+    def learn(self, live: Live) -> None:
+        """Take in the answer to a write."""
+
+    def writing(self, key: ObjectKey) -> AbstractContextManager[None]:
+        """Say that the answer to a write of this object is under way, so that nobody reads it meanwhile."""
+
+
 class Recorder(Protocol):
     """Where Events go."""
 
@@ -82,7 +93,7 @@ class Executor:
         clock: Clock,
         metrics: Metrics,
         *,
-        learn_child: Callable[[Live], None],
+        children: Children,
         learn_instance: Callable[[Live], object],
     ) -> None:
         self._client = client
@@ -90,7 +101,7 @@ class Executor:
         self._contests = contests
         self._clock = clock
         self._metrics = metrics
-        self._learn_child = learn_child
+        self._children = children
         self._learn_instance = learn_instance
         self._deleted: dict[str, float] = {}
 
@@ -140,12 +151,13 @@ class Executor:
             case PatchMetadata():
                 metadata = {"annotations": dict(effect.annotations), "labels": dict(effect.labels)}
                 patch = {"metadata": {name: value for name, value in metadata.items() if value}}
-                return await self._learned(self._client.merge_patch(effect.key, patch, uid=effect.uid))
+                return await self._learned(effect.key, self._client.merge_patch(effect.key, patch, uid=effect.uid))
             case _:
                 assert_never(effect)
 
-    async def _learned(self, request: Awaitable[Live]) -> bool:
-        self._learn_child(await request)
+    async def _learned(self, key: ObjectKey, request: Awaitable[Live]) -> bool:
+        with self._children.writing(key):
+            self._children.learn(await request)
         return True
 
     async def _apply(self, effect: Apply) -> bool:
@@ -156,10 +168,10 @@ class Executor:
         if repeat:
             lost = lost_fields(await self._client.get(key.kind, key.namespace, key.name), effect.manifest)
         live = await self._client.apply(effect.manifest, effect.uid)
-        self._learn_child(live)
+        self._children.learn(live)
         self._contests.applied(key, live["metadata"]["uid"], effect.fingerprint)
         if repeat:
-            self._contests.forced(key, lost)
+            self._contests.forced(key, effect.fingerprint, lost)
             self._metrics.forced_applies.labels(key.kind).inc()
             _log.info("apply.forced", target=str(key), fields=dict(lost))
         return True
@@ -167,17 +179,18 @@ class Executor:
     async def _create_secret(self, snapshot: Snapshot, effect: CreateSecret) -> bool:
         """Create a Secret; one that exists by now is kept: ours from an earlier try or instance, or not ours and never taken."""
         manifest = make_secret(effect.request, snapshot.identity)
+        key = key_of(manifest)
         try:
-            self._learn_child(await self._client.create(manifest))
+            return await self._learned(key, self._client.create(manifest))
         except Conflict:
             existing = await self._client.get("Secret", snapshot.identity.namespace, effect.request.name)
             labels = existing["metadata"].get("labels") or {}
             wanted = manifest["metadata"]["labels"]
             if labels.get(LABEL_INSTANCE) != wanted[LABEL_INSTANCE]:
                 raise FieldConflict(
-                    "the Secret exists and does not belong to this instance; rename or delete it", target=str(key_of(manifest))
+                    "the Secret exists and does not belong to this instance; rename or delete it", target=str(key)
                 ) from None
-            self._learn_child(existing)
+            self._children.learn(existing)
         return True
 
     async def _delete(self, effect: Delete) -> bool:

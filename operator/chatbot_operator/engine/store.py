@@ -1,6 +1,7 @@
 """The instances as the watch last delivered them: one compact copy each, and whether a new version is a reason for a pass."""
 
 import hashlib
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -28,7 +29,7 @@ class InstanceKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One version of an instance. `body` is JSON with metadata (what passes need of it), spec and status."""
+    """One version of an instance. `body` is deflated JSON with metadata (what passes need of it), spec and status."""
 
     uid: str
     resource_version: str
@@ -47,7 +48,7 @@ class Instance:
 
     def read(self) -> dict[str, Any]:
         """Return the parsed body, a fresh copy each time."""
-        parsed: dict[str, Any] = orjson.loads(self.body)
+        parsed: dict[str, Any] = orjson.loads(zlib.decompress(self.body))
         return parsed
 
 
@@ -144,7 +145,7 @@ def _compact(live: Mapping[str, Any]) -> Instance:
         "annotations": requests,
         "deletionTimestamp": metadata.get("deletionTimestamp"),
     }
-    body = orjson.dumps({"metadata": kept, "spec": spec, "status": status})
+    body = zlib.compress(orjson.dumps({"metadata": kept, "spec": spec, "status": status}), level=1)
     matters = {**kept, "resourceVersion": "", "status": status}
     digest = hashlib.blake2b(orjson.dumps(matters, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
     ready = _is_ready(status, kept["generation"])

@@ -12,6 +12,9 @@
 - Secret: `systemIdentifier`.
 - HorizontalPodAutoscaler: `currentReplicas`, `desiredReplicas`.
 - Any kind that is being deleted: `deletedAt`, and `finalizers` (comma list) that hold it.
+
+Of the labels only those stay that decisions read (`KEPT_LABELS`): the rest would be most of a child's memory, and drift in labels of ours
+shows in the fingerprint.
 """
 
 import sys
@@ -22,8 +25,11 @@ from chatbot_operator.constants import (
     ANNOTATION_INPUTS_HASH,
     ANNOTATION_SYSTEM_IDENTIFIER,
     ANNOTATION_TEMPLATE_HASH,
+    LABEL_COMPONENT,
     LABEL_INSTANCE,
     LABEL_INSTANCE_UID,
+    LABEL_MANIFEST_HASH,
+    LABEL_NUMBER,
 )
 from chatbot_operator.kube.health import is_true, observe_health, short
 from chatbot_operator.model.fingerprint import fingerprint, other_managers, project_owned, template_fingerprint
@@ -31,6 +37,7 @@ from chatbot_operator.model.objects import ChildState, Health, ObjectKey
 
 Live = Mapping[str, Any]
 
+KEPT_LABELS: Final = (LABEL_COMPONENT, LABEL_NUMBER, LABEL_MANIFEST_HASH)
 _NOTHING: Final[Mapping[str, str]] = {}
 
 
@@ -65,12 +72,12 @@ class Projector:
         return self._health.setdefault(health, health)
 
     def _share_labels(self, labels: Mapping[str, str]) -> Mapping[str, str]:
-        """Return one dict for equal label sets. Labels unique to an object would only fill the table, hence its bound."""
-        if not labels:
+        """Return one dict for equal sets of kept labels. A hash unique to an object would only fill the table, hence its bound."""
+        key = tuple((name, sys.intern(labels[name])) for name in KEPT_LABELS if name in labels)
+        if not key:
             return _NOTHING
-        if len(self._labels) > 16384:
+        if len(self._labels) > 1024:
             self._labels.clear()
-        key = tuple(sorted((sys.intern(name), sys.intern(value)) for name, value in labels.items()))
         found = self._labels.get(key)
         if found is None:
             found = self._labels[key] = dict(key)

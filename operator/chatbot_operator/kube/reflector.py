@@ -4,7 +4,8 @@ import asyncio
 import hashlib
 import hmac
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 from chatbot_operator.clock import Clock
@@ -115,6 +116,10 @@ class Reflectors:
         else:
             self._store.put(live)
 
+    def writing(self, key: ObjectKey) -> AbstractContextManager[None]:
+        """Say that the answer to a write of this object is under way: what a watch tells of it meanwhile is no reason to read it."""
+        return self._secrets.writing(key)
+
     def synced(self, namespace: str = "") -> bool:
         """Return whether every kind was listed completely at least once: before that, absence proves nothing. Empty means everywhere."""
         return all(stream.synced.is_set() for stream in self._streams_of(namespace))
@@ -196,6 +201,7 @@ class _SecretHashes:
         self._on_change = on_change
         self._known: dict[ObjectKey, tuple[str, str, SecretFacts]] = {}
         """Key -> (instance uid, resourceVersion, facts)."""
+        self._writing: dict[ObjectKey, asyncio.Event] = {}
 
     def sink(self, namespace: str) -> "_SecretSink":
         return _SecretSink(self, self._store, namespace)
@@ -222,9 +228,21 @@ class _SecretHashes:
         if old is not None and old[2] != facts:
             self._on_change(key.namespace, labels.get(LABEL_INSTANCE, ""))
 
+    @contextmanager
+    def writing(self, key: ObjectKey) -> Iterator[None]:
+        """Hold back reads of one Secret for the length of a block; the answer to the write in it has the values."""
+        over = self._writing[key] = asyncio.Event()
+        try:
+            yield
+        finally:
+            over.set()
+            self._writing.pop(key, None)
+
     async def refresh(self, live: Live) -> None:
-        """Hash a Secret of which only the metadata came, unless that version is known."""
+        """Hash a Secret of which only the metadata came, unless that version is known, or about to be: watches can be first."""
         key = key_of_live(live)
+        if key in self._writing:
+            await self._writing[key].wait()
         known = self._known.get(key)
         if known is not None and known[1] == live["metadata"]["resourceVersion"]:
             return

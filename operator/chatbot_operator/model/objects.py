@@ -60,7 +60,7 @@ class ChildState:
 
     `fingerprint` hashes only the fields that our own managedFields entry owns, so drift in our fields shows
     and changes by others don't. `details` holds the few fields that decisions need beyond that (documented per kind
-    in `kube/project.py`), for example a claim's phase and bound volume.
+    in `kube/project.py`), for example a claim's phase and bound volume; `labels` only those that decisions read.
     """
 
     key: ObjectKey

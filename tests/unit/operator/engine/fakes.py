@@ -1,7 +1,8 @@
 """Stand-ins for the engine's own interfaces, and small makers of the objects they speak of."""
 
 import itertools
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -40,6 +41,22 @@ def live_instance(version: str = "1", **changes: Any) -> dict[str, Any]:
         "spec": {"release": {"version": "1.0", "image": "img@sha256:" + "a" * 64}, **changes.get("spec", {})},
         "status": {"observedGeneration": -1, **changes.get("status", {})},
     }
+
+
+class FakeChildren:
+    """What was learned from answers, and the keys whose answer was under way at some time."""
+
+    def __init__(self) -> None:
+        self.learned: list[dict[str, Any]] = []
+        self.announced: list[ObjectKey] = []
+
+    def learn(self, live: dict[str, Any]) -> None:
+        self.learned.append(live)
+
+    @contextmanager
+    def writing(self, key: ObjectKey) -> Iterator[None]:
+        self.announced.append(key)
+        yield
 
 
 class FakeApi:

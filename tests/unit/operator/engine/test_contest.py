@@ -12,7 +12,7 @@ KEY = ObjectKey("Deployment", "team", "shop-app")
 
 def _force(contests: Contests, times: int, managers: tuple[str, ...] = ("kubectl",)) -> None:
     for _ in range(times):
-        contests.forced(KEY, {"spec.replicas": managers})
+        contests.forced(KEY, "f1", {"spec.replicas": managers})
 
 
 def _contests() -> tuple[Contests, FakeClock]:
@@ -33,7 +33,7 @@ def test_three_times_in_ten_minutes_is_a_contest_that_names_the_others() -> None
     contests, _ = _contests()
     _force(contests, 2)
     assert contests.contested([KEY]) == {}
-    contests.forced(KEY, {"spec.replicas": ("helm",)})
+    contests.forced(KEY, "f1", {"spec.replicas": ("helm",)})
     assert contests.contested([KEY]) == {KEY: Contest("f1", ("helm", "kubectl"), ("spec.replicas",))}
     assert contests.next_end([KEY]) == HOLD_SECONDS
 
@@ -41,14 +41,14 @@ def test_three_times_in_ten_minutes_is_a_contest_that_names_the_others() -> None
 def test_one_repair_of_each_of_three_fields_is_no_contest() -> None:
     contests, _ = _contests()
     for path in ("spec.replicas", "metadata.labels.team", "spec.template.spec.containers[app].image"):
-        contests.forced(KEY, {path: ("kubectl",)})
+        contests.forced(KEY, "f1", {path: ("kubectl",)})
     assert contests.contested([KEY]) == {}
 
 
 def test_slow_drift_is_repaired_for_ever() -> None:
     contests, clock = _contests()
     for _ in range(20):
-        contests.forced(KEY, {"spec.replicas": ("kubectl",)})
+        contests.forced(KEY, "f1", {"spec.replicas": ("kubectl",)})
         clock.advance(WINDOW_SECONDS / 2 + 1)
     assert contests.contested([KEY]) == {}
 

@@ -14,7 +14,7 @@ from chatbot_operator.model.effect import Apply, CreateSecret, Delete, Emit, Eve
 from chatbot_operator.model.objects import ObjectKey, key_of
 from chatbot_operator.model.plan import GeneratedSecret
 from chatbot_operator.model.snapshot import Contest, Identity, OperatorFacts, Snapshot
-from tests.unit.operator.engine.fakes import NAME, NAMESPACE, START, UID, FakeApi, FakeClock, FakeRecorder, live_instance
+from tests.unit.operator.engine.fakes import NAME, NAMESPACE, START, UID, FakeApi, FakeChildren, FakeClock, FakeRecorder, live_instance
 
 
 class World:
@@ -24,7 +24,7 @@ class World:
         self.metrics = Metrics()
         self.recorder = FakeRecorder()
         self.contests = Contests(self.clock)
-        self.children: list[dict[str, Any]] = []
+        self.children = FakeChildren()
         self.instances: list[dict[str, Any]] = []
         self.executor = Executor(
             self.api,
@@ -32,7 +32,7 @@ class World:
             self.contests,
             self.clock,
             self.metrics,
-            learn_child=self.children.append,
+            children=self.children,
             learn_instance=self.instances.append,
         )
 
@@ -63,11 +63,17 @@ SECRET = CreateSecret(GeneratedSecret("shop-db", "postgres", {"password": "passw
 SECRET_KEY = ObjectKey("Secret", NAMESPACE, "shop-db")
 
 
+async def test_the_write_of_a_secret_is_announced_so_that_its_watch_event_causes_no_read(world: World) -> None:
+    await world.executor.execute(snapshot(), [SECRET])
+    assert world.children.announced == [SECRET_KEY]
+    assert [key_of(live) for live in world.children.learned] == [SECRET_KEY]
+
+
 async def test_what_the_api_answers_is_learned_at_once(world: World) -> None:
     report = await world.executor.execute(snapshot(), [apply()])
     assert report.changed
     assert not report.failures
-    assert [key_of(live).name for live in world.children] == ["shop-app"]
+    assert [key_of(live).name for live in world.children.learned] == ["shop-app"]
 
 
 async def test_a_refused_effect_does_not_keep_others_from_being_tried(world: World) -> None:

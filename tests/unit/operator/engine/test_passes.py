@@ -25,6 +25,7 @@ from tests.unit.operator.engine.fakes import (
     NAME,
     NAMESPACE,
     FakeApi,
+    FakeChildren,
     FakeClock,
     FakeNamespaces,
     FakeRecorder,
@@ -63,7 +64,7 @@ class World:
             self.clock,
         )
         executor = Executor(
-            self.api, FakeRecorder(), contests, self.clock, self.metrics, learn_child=lambda _: None, learn_instance=self.store.put
+            self.api, FakeRecorder(), contests, self.clock, self.metrics, children=FakeChildren(), learn_instance=self.store.put
         )
 
         def observed(snapshot: Snapshot) -> Decision:

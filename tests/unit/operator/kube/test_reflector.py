@@ -7,9 +7,11 @@ from typing import Any, cast
 
 import pytest
 
+from chatbot_operator.constants import LABEL_INSTANCE, LABEL_INSTANCE_UID
 from chatbot_operator.errors import Forbidden
 from chatbot_operator.kube.client import KubeClient, Page, WatchEvent
 from chatbot_operator.kube.reflector import Reflectors
+from chatbot_operator.model.objects import ObjectKey
 from tests.unit.operator.kube.lives import FakeClock
 
 
@@ -19,6 +21,8 @@ class Api:
     def __init__(self) -> None:
         self.refused: set[tuple[str, str]] = set()
         self.told = asyncio.Condition()
+        self.secret: dict[str, Any] | None = None
+        self.reads = 0
 
     def _begin(self, kind: str, namespace: str) -> None:
         if {(kind, namespace), ("*", namespace)} & self.refused:
@@ -34,7 +38,15 @@ class Api:
             async with self.told:
                 await self.told.wait()
             self._begin(kind, namespace)
-            yield WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": "11"}})
+            if kind == "Secret" and self.secret is not None:
+                yield WatchEvent("MODIFIED", {"kind": kind, "metadata": self.secret["metadata"]})
+            else:
+                yield WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": "11"}})
+
+    async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any]:
+        self.reads += 1
+        assert self.secret is not None
+        return self.secret
 
     async def tell(self) -> None:
         """Let each open watch deliver."""
@@ -114,3 +126,38 @@ async def test_a_watch_that_is_only_quiet_is_not_blind(api: Api) -> None:
             clock.seconds += 85
             await api.tell()
             assert reflectors.blind("a") == ()
+
+
+def _secret(version: str, value: str) -> dict[str, Any]:
+    labels = {LABEL_INSTANCE: "shop", LABEL_INSTANCE_UID: "uid-1"}
+    metadata = {"namespace": "a", "name": "shop-db", "uid": "s", "resourceVersion": version, "labels": labels}
+    return {"kind": "Secret", "type": "Opaque", "metadata": metadata, "data": {"password": value}}
+
+
+async def test_a_secret_of_ours_that_the_watch_tells_before_the_answer_to_its_write_is_not_read(api: Api) -> None:
+    async with running(api, FakeClock(), "a") as reflectors, asyncio.timeout(10):
+        await reflectors.wait_synced()
+        api.secret = _secret("20", "b25l")
+        with reflectors.writing(ObjectKey("Secret", "a", "shop-db")):
+            await api.tell()
+            assert reflectors.own_secret("a", "shop-db", "uid-1") is None
+            reflectors.learn(api.secret)
+        await api.tell()
+        assert reflectors.own_secret("a", "shop-db", "uid-1") is not None
+        assert api.reads == 0
+
+
+@pytest.mark.parametrize("announced", [True, False], ids=["the write came to nothing", "nobody wrote"])
+async def test_a_secret_whose_values_nobody_brings_is_read(api: Api, announced: bool) -> None:
+    async with running(api, FakeClock(), "a") as reflectors, asyncio.timeout(10):
+        await reflectors.wait_synced()
+        api.secret = _secret("20", "b25l")
+        if announced:
+            with reflectors.writing(ObjectKey("Secret", "a", "shop-db")):
+                await api.tell()
+                assert api.reads == 0
+        else:
+            await api.tell()
+        while not api.reads:  # noqa: ASYNC110 - the stream tells nobody
+            await asyncio.sleep(0.01)
+        assert reflectors.own_secret("a", "shop-db", "uid-1") is not None
