@@ -1,12 +1,11 @@
 """The whole engine against a real API server with simulated pods: create, steady, edit, drift, pause, hibernate, delete."""
 
-import asyncio
 from typing import Any
 
 from tests.support import instances
 from tests.support.audit import AuditLog
 from tests.support.fixtures import OPERATOR_USER, StartOperator
-from tests.support.instances import edit, manifest, wait_passes, wait_ready
+from tests.support.instances import ask_for_pass, edit, is_answered, manifest, wait_passes, wait_ready
 from tests.support.kubeapi import KubeApi, condition, path
 
 FAST = {"CHATBOT_RESYNC_SECONDS": "10"}
@@ -18,18 +17,6 @@ def _replicas(live: dict[str, Any]) -> int:
 
 def _image(live: dict[str, Any]) -> str:
     return str(live["spec"]["template"]["spec"]["containers"][0]["image"])
-
-
-async def _nudge(admin: KubeApi, namespace: str) -> None:
-    """Ask for a pass."""
-    annotations = {"chatbotops.io/reconcile-at": str(asyncio.get_running_loop().time())}
-    await admin.patch(path("ChatbotInstance", namespace, "shop"), {"metadata": {"annotations": annotations}})
-
-
-def _answered(live: dict[str, Any]) -> bool:
-    """Return whether the newest request for a pass was handled."""
-    asked = live["metadata"].get("annotations", {}).get("chatbotops.io/reconcile-at")
-    return bool(live["status"].get("lastHandledReconcileAt") == asked)
 
 
 async def test_a_created_instance_becomes_ready_and_then_costs_no_write_at_all(
@@ -118,8 +105,8 @@ async def test_somebody_who_keeps_taking_a_field_is_named_and_then_left_alone(
         path("ChatbotInstance", namespace, "shop"), lambda live: instances.reason(live) == "FieldConflict", what="FieldConflict"
     )
     assert "stubborn" in condition(live, "Ready")["message"]
-    await _nudge(admin, namespace)
-    await admin.wait(path("ChatbotInstance", namespace, "shop"), _answered, what="a pass that saw the drift")
+    await ask_for_pass(admin, namespace)
+    await admin.wait(path("ChatbotInstance", namespace, "shop"), is_answered, what="a pass that saw the drift")
     assert _replicas(await admin.get(app)) == 3
 
 
@@ -140,7 +127,7 @@ async def test_an_object_that_is_not_ours_is_never_taken(admin: KubeApi, namespa
     service = await admin.get(path("Service", namespace, "shop-app"))
     assert [port["port"] for port in service["spec"]["ports"]] == [1234]
     await admin.delete(path("Service", namespace, "shop-app"))
-    await _nudge(admin, namespace)
+    await ask_for_pass(admin, namespace)
     await wait_ready(admin, namespace)
 
 
@@ -150,9 +137,8 @@ async def test_a_request_by_annotation_makes_one_pass_and_is_acknowledged(
     start_operator()
     await admin.create(manifest(namespace))
     await wait_ready(admin, namespace)
-    target = path("ChatbotInstance", namespace, "shop")
-    await admin.patch(target, {"metadata": {"annotations": {"chatbotops.io/reconcile-at": "please"}}})
-    await admin.wait(target, lambda live: live["status"].get("lastHandledReconcileAt") == "please", what="the answer")
+    await ask_for_pass(admin, namespace)
+    await admin.wait(path("ChatbotInstance", namespace, "shop"), is_answered, what="the answer")
 
 
 async def test_a_paused_instance_is_observed_and_not_touched(
@@ -167,14 +153,14 @@ async def test_a_paused_instance_is_observed_and_not_touched(
     audit.mark()
     app = path("Deployment", namespace, "shop-app")
     await admin.patch(app, {"spec": {"replicas": 4}})
-    await _nudge(admin, namespace)
+    await ask_for_pass(admin, namespace)
     await admin.wait(target, lambda live: "1 object(s) differ" in condition(live, "Ready")["message"], what="a pass that saw the drift")
     touched = await instances.changed_by(audit, admin, OPERATOR_USER)
     assert {change.split()[1] for change in touched} <= {"chatbotinstances/status", "events"}
     assert _replicas(await admin.get(app)) == 4
-    assert not _answered(await admin.get(target)), "what was asked for is done once something may be done"
+    assert not is_answered(await admin.get(target)), "what was asked for is done once something may be done"
     await edit(admin, namespace, {"lifecycle": "Running"})
-    assert _answered(await wait_ready(admin, namespace))
+    assert is_answered(await wait_ready(admin, namespace))
     assert _replicas(await admin.get(app)) == 2
 
 

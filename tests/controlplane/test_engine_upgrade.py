@@ -5,7 +5,7 @@ from typing import Any
 from tests.support import instances
 from tests.support.audit import AuditLog
 from tests.support.fixtures import OPERATOR_USER, StartOperator
-from tests.support.instances import manifest, wait_ready
+from tests.support.instances import ask_for_pass, is_answered, manifest, wait_ready
 from tests.support.kubeapi import KubeApi, condition, path
 
 OLD = {"CHATBOT_OPERATOR_VERSION": "1.0.0", "CHATBOT_POSTGRES_IMAGE": "localhost/chatbot-postgres:1"}
@@ -65,7 +65,7 @@ async def test_a_template_that_breaks_pods_stops_at_the_first_instance(
     first = path("ChatbotInstance", namespace, "one")
     await admin.wait(first, lambda live: not instances.is_ready(live), 60, "the first breaks")
     second = path("ChatbotInstance", namespace, "two")
-    await admin.patch(second, {"metadata": {"annotations": {"chatbotops.io/reconcile-at": "after the first broke"}}})
-    await admin.wait(second, lambda live: live["status"].get("lastHandledReconcileAt") == "after the first broke", what="one more pass")
+    await ask_for_pass(admin, namespace, "two")
+    await admin.wait(second, is_answered, what="one more pass")
     images = [_image(await admin.get(path("StatefulSet", namespace, f"{name}-postgres"))) for name in names]
     assert images == [BROKEN["CHATBOT_POSTGRES_IMAGE"], OLD["CHATBOT_POSTGRES_IMAGE"]]

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.support.operatorprocess import OperatorProcess
 IMAGE = "localhost/chatbot-runtime@sha256:" + "a" * 64
 OTHER_IMAGE = "localhost/chatbot-runtime@sha256:" + "b" * 64
 INSTANCE_LABEL = "chatbotops.io/instance"
+RECONCILE_AT = "chatbotops.io/reconcile-at"
 
 
 def manifest(namespace: str, name: str = "shop", **spec: Any) -> dict[str, Any]:
@@ -44,6 +46,17 @@ async def wait_ready(admin: KubeApi, namespace: str, name: str = "shop", timeout
 async def edit(admin: KubeApi, namespace: str, spec: dict[str, Any], name: str = "shop") -> dict[str, Any]:
     """Merge fields into the spec of an instance."""
     return await admin.patch(path("ChatbotInstance", namespace, name), {"spec": spec})
+
+
+async def ask_for_pass(admin: KubeApi, namespace: str, name: str = "shop") -> None:
+    """Ask for a pass by annotation; `is_answered` tells when it was made."""
+    annotations = {RECONCILE_AT: uuid.uuid4().hex}
+    await admin.patch(path("ChatbotInstance", namespace, name), {"metadata": {"annotations": annotations}})
+
+
+def is_answered(live: dict[str, Any]) -> bool:
+    """Return whether the newest request for a pass was handled."""
+    return bool(live["status"].get("lastHandledReconcileAt") == live["metadata"].get("annotations", {}).get(RECONCILE_AT))
 
 
 async def children(admin: KubeApi, namespace: str, name: str = "shop") -> dict[str, dict[str, Any]]:
