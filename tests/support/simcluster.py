@@ -86,6 +86,9 @@ class Cluster:
     refuse: dict[ObjectKey, tuple[str, bool]] = field(default_factory=dict)
     contested: dict[ObjectKey, Contest] = field(default_factory=dict)
     restart_slots: int = 1
+    restarting: tuple[str, ...] = ()
+    unread: frozenset[str] = frozenset()
+    """Secrets that the API server refuses to give out."""
     namespace_terminating: bool | None = None
     job_failures: dict[str, str] = field(default_factory=dict)
     """Component -> reason with which its next Jobs end."""
@@ -107,6 +110,7 @@ class Cluster:
         body = {**self.spec.model_dump(mode="json", by_alias=True, exclude_none=True), **fields}
         self.spec = ChatbotInstanceSpec.model_validate(body)
         self.generation += 1
+        self.failures = ()
 
     # -- what a pass sees
 
@@ -117,6 +121,7 @@ class Cluster:
             if name in self.secrets
             else None
             for name in names
+            if name not in self.unread
         }
         return Snapshot(
             identity=Identity(NAMESPACE, self.name, self.uid, self.generation, "1", dict(self.annotations), self.finalizers, self.deleting),
@@ -131,6 +136,7 @@ class Cluster:
             failures=self.failures,
             contested=self.contested,
             restart_slots=self.restart_slots,
+            restarting=self.restarting,
         )
 
     def _child(self, key: ObjectKey, thing: Thing) -> ChildState:
@@ -180,16 +186,14 @@ class Cluster:
         if crash_after == 0:
             return decision
         self.status = ChatbotInstanceStatus.model_validate(decision.status.to_api())
-        failures, tried = [], False
+        failures = []
         for number, effect in enumerate(decision.effects, start=1):
             if crash_after is not None and number >= crash_after:
                 self.failures = ()
                 return decision
-            tried = tried or not isinstance(effect, Emit)
             failure = self._do(effect)
             failures += [failure] if failure else []
-        if tried:
-            self.failures = tuple(failures)
+        self.failures = tuple(failures)
         return decision
 
     def _do(self, effect: Effect) -> EffectFailure | None:

@@ -6,7 +6,6 @@ from chatbot_operator.api.v1alpha1.instance import Mode
 from chatbot_operator.desired import app, migrate, names, network, postgres, redis, scheduler, worker_web
 from chatbot_operator.desired.inputs import Inputs
 from chatbot_operator.desired.metadata import Object, child, once
-from chatbot_operator.desired.references import generated_secrets
 from chatbot_operator.model.objects import key_of
 from chatbot_operator.model.plan import Plan, Stage
 from chatbot_operator.model.targets import ReleaseTarget, Targets
@@ -36,7 +35,6 @@ def render_plan(inputs: Inputs) -> Plan:
     if targets.worker_web.release is not None and not targets.worker_web.hold:
         stages += _workers(inputs, targets.worker_web.release, stores)
     return Plan(
-        secrets=generated_secrets(inputs.name, spec),
         stages=tuple(stages),
         untouched=_untouched(targets),
     )

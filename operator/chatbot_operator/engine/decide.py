@@ -17,6 +17,7 @@ from chatbot_operator.machines.status import derive_status
 from chatbot_operator.machines.steady import Steady, decide_steady
 from chatbot_operator.machines.world import World
 from chatbot_operator.model.decision import Decision
+from chatbot_operator.model.effect import Apply, CreateSecret, Effect, SetFinalizer
 from chatbot_operator.model.outcome import Outcome
 from chatbot_operator.model.plan import Plan
 from chatbot_operator.model.snapshot import Snapshot
@@ -40,7 +41,7 @@ def decide(snapshot: Snapshot) -> Decision:
     if snapshot.spec.lifecycle is Lifecycle.PAUSED:
         return _observe_only(world, steady, convergence)
     case = RetryCase(snapshot.identity, snapshot.status.retry, snapshot.failures, snapshot.now, world.requested)
-    retry = decide_retry(case, [*decide_finalizer(snapshot, snapshot.spec), *steady.secrets.effects, *convergence.effects])
+    retry = decide_retry(case, _guard(decide_finalizer(snapshot, snapshot.spec), [*steady.secrets.effects, *convergence.effects]))
     version = _operator_version(snapshot, plan, convergence)
     derived = derive_status(world, steady, convergence, retry.state, version)
     return Decision(derived.status, (*retry.effects, *derived.events), _outcome(snapshot, steady.jobs, retry.state))
@@ -103,6 +104,17 @@ def _outcome(snapshot: Snapshot, jobs: Sequence[JobStatus], retry: RetryStatus |
     times += [parse_time(retry.next_time)] if retry is not None else []
     waits = [(moment - snapshot.now).total_seconds() for moment in times if moment is not None and moment > snapshot.now]
     return Outcome(requeue_after=min(waits, default=None), error=retry is not None)
+
+
+def _guard(finalizer: Sequence[SetFinalizer], effects: Sequence[Effect]) -> list[Effect]:
+    """Return all effects; nothing that outlives the instance is made before the finalizer is there that would take it away again."""
+    if not any(change.present for change in finalizer):
+        return [*finalizer, *effects]
+    return [*finalizer, *(effect for effect in effects if not _makes_what_outlives(effect))]
+
+
+def _makes_what_outlives(effect: Effect) -> bool:
+    return isinstance(effect, CreateSecret) or (isinstance(effect, Apply) and effect.manifest["kind"] == "PersistentVolumeClaim")
 
 
 def _observe_only(world: World, steady: Steady, convergence: Convergence) -> Decision:

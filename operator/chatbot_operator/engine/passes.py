@@ -57,7 +57,7 @@ class Client(Patches, Protocol):
 
 
 class Passes:
-    """Runs passes. What went wrong in effects is kept here until the next pass that runs some: a restart only tries again."""
+    """Runs passes. What went wrong in effects is kept here until a status tells it, which then remembers: a restart only tries again."""
 
     def __init__(
         self,
@@ -79,8 +79,8 @@ class Passes:
         self._clock = clock
         self._metrics = metrics
         self._blind = blind
-        self._failures: dict[InstanceKey, tuple[str, tuple[EffectFailure, ...]]] = {}
-        """With the uid of the instance that they happened to: a successor of the same name has none of them."""
+        self._failures: dict[InstanceKey, tuple[tuple[str, int], tuple[EffectFailure, ...]]] = {}
+        """With uid and generation that they happened to: neither a successor of the same name nor another spec has any of them."""
 
     async def run(self, key: InstanceKey) -> PassReport:
         """Make one pass.
@@ -103,9 +103,11 @@ class Passes:
         return PassReport(Result.STALE)
 
     async def _decide_and_act(self, key: InstanceKey, instance: Instance) -> PassReport:
-        snapshot = await self._observer.observe(key, instance, self._failures_of(key, instance.uid))
+        body = instance.read()
+        snapshot = await self._observer.observe(key, instance, self._failures_of(key, (instance.uid, body["metadata"]["generation"])))
         decision = self._decide(snapshot)
-        written = await self._write(key, instance, status_patch(instance.read()["status"], decision.status))
+        written = await self._write(key, instance, status_patch(body["status"], decision.status))
+        self._failures.pop(key, None)
         return await self._act(key, _now_at(snapshot, written), decision)
 
     async def _tell_blind(self, key: InstanceKey, instance: Instance, kinds: tuple[str, ...]) -> PassReport:
@@ -138,8 +140,8 @@ class Passes:
 
     async def _act(self, key: InstanceKey, snapshot: Snapshot, decision: Decision) -> PassReport:
         report = await self._executor.execute(snapshot, decision.effects)
-        if report.changed:
-            self._remember(key, snapshot.identity.uid, report.failures)
+        if report.failures:
+            self._remember(key, (snapshot.identity.uid, snapshot.identity.generation), report.failures)
         outcome = decision.outcome
         waits = [wait for wait in (outcome.requeue_after, self._observer.look_again(snapshot)) if wait is not None]
         after = min(waits, default=None)
@@ -172,16 +174,14 @@ class Passes:
             return
         self._store.believe(live, instance)
 
-    def _failures_of(self, key: InstanceKey, uid: str) -> tuple[EffectFailure, ...]:
-        whose, failures = self._failures.get(key, ("", ()))
-        return failures if whose == uid else ()
+    def _failures_of(self, key: InstanceKey, version: tuple[str, int]) -> tuple[EffectFailure, ...]:
+        whose, failures = self._failures.get(key, (("", 0), ()))
+        return failures if whose == version else ()
 
-    def _remember(self, key: InstanceKey, uid: str, failures: tuple[EffectFailure, ...]) -> None:
+    def _remember(self, key: InstanceKey, version: tuple[str, int], failures: tuple[EffectFailure, ...]) -> None:
         """Keep the failures of the last effects, and those of instances that still exist: most end without a last pass."""
-        self._failures.pop(key, None)
-        if failures:
-            self._failures = {other: kept for other, kept in self._failures.items() if self._store.get(other) is not None}
-            self._failures[key] = (uid, failures)
+        self._failures = {other: kept for other, kept in self._failures.items() if self._store.get(other) is not None}
+        self._failures[key] = (version, failures)
 
     def _gone(self, key: InstanceKey) -> PassReport:
         self._failures.pop(key, None)

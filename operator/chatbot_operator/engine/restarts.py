@@ -42,6 +42,10 @@ class RestartSlots:
             self._waiting[key] = None
         return free
 
+    def others(self, key: InstanceKey) -> tuple[str, ...]:
+        """Return which other instances hold the slots, for people: one that does not get ready keeps its slot."""
+        return tuple(sorted(str(holder) for holder in self._holders() if holder != key))
+
     def next_waiting(self) -> InstanceKey | None:
         """Return the instance to wake because a slot is free, or None. Called after a pass, when a slot may have become free."""
         if not self._waiting or len(self._holders()) >= self._limit:

@@ -101,7 +101,7 @@ class Observer:
         spec, spec_error = parse_spec(body["spec"])
         children = self._children.children(key.namespace, key.name)
         status = parse_status(body["status"])
-        ending = identity.deleting or any(failure.reason == "Forbidden" for failure in failures) or _claim_goes(identity, status, children)
+        ending = identity.deleting or _is_refused(status, failures) or _claim_goes(identity, status, children)
         return Snapshot(
             identity=identity,
             spec=spec,
@@ -116,6 +116,7 @@ class Observer:
             failures=failures,
             contested=self._contests.contested(children),
             restart_slots=self._slots.left(key),
+            restarting=self._slots.others(key),
         )
 
     def look_again(self, snapshot: Snapshot) -> float | None:
@@ -130,6 +131,12 @@ class Observer:
             return {}
         own = self._own_secret_names(identity.name, spec)
         return await self._secrets.facts(identity.namespace, self._secret_names(identity.name, spec), identity.uid, own)
+
+
+def _is_refused(status: ChatbotInstanceStatus, failures: tuple[EffectFailure, ...]) -> bool:
+    """Return whether something was forbidden, as everything is in a terminating namespace, or that was the cause found before."""
+    before = any(condition.type == "Ready" and condition.reason == "Deleting" for condition in status.conditions)
+    return before or any(failure.reason == "Forbidden" for failure in failures)
 
 
 def _claim_goes(identity: Identity, status: ChatbotInstanceStatus, children: Mapping[ObjectKey, ChildState]) -> bool:

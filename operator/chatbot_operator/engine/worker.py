@@ -16,7 +16,7 @@ from chatbot_operator.errors import KubeError, LeadershipLost, OperatorError, Th
 from chatbot_operator.metrics import Metrics
 
 LEADER_POLL_SECONDS: Final = 0.1
-"""How often a worker that holds a key asks whether this process leads by now."""
+"""How often it is asked whether this process leads by now, while workers hold keys."""
 CHANGE_SECONDS: Final = 0.2
 """How long news of children are gathered before a pass looks at them: pods change in bursts, and each pass may write a status."""
 UNSEEN_SECONDS: Final = 5.0
@@ -78,12 +78,25 @@ class Workers:
         self._can_see = can_see
         self._after_pass = after_pass
         self._rand = rand
+        self._released = asyncio.Event()
+        """Set while workers need not wait: this process leads, or the queue was closed."""
 
     async def run(self) -> None:
         """Work until the queue is closed."""
         async with asyncio.TaskGroup() as group:
-            for number in range(self._count):
-                group.create_task(self._work(), name=f"worker {number}")
+            follower = group.create_task(self._follow(), name="leadership of workers")
+            works = [group.create_task(self._work(), name=f"worker {number}") for number in range(self._count)]
+            await asyncio.wait(works)
+            follower.cancel()
+
+    async def _follow(self) -> None:
+        """Ask for all workers whether this process leads: each for itself would wake a standby a hundred times a second."""
+        while True:
+            if self._may_act() or self._queue.closed:
+                self._released.set()
+            else:
+                self._released.clear()
+            await asyncio.sleep(LEADER_POLL_SECONDS)
 
     async def _work(self) -> None:
         while True:
@@ -95,7 +108,8 @@ class Workers:
                 while not self._may_act():
                     if self._queue.closed:
                         return
-                    await asyncio.sleep(LEADER_POLL_SECONDS)
+                    self._released.clear()
+                    await self._released.wait()
                 with structlog.contextvars.bound_contextvars(pass_id=uuid.uuid4().hex[:12], namespace=key.namespace, instance=key.name):
                     await self._pass(key)
             finally:

@@ -30,7 +30,11 @@ def judge_dependencies(
 
 def _judge(use: Use, secrets: Mapping[str, SecretFacts | None], *, generated: bool) -> Verdict:
     if use.secret not in secrets:
-        return wait("SecretNotRead", f"Secret {use.secret} was not read yet", unknown=True)
+        return wait(
+            "SecretNotRead",
+            f"Secret {use.secret} can't be read; the operator's log says why, and it is tried again within a minute",
+            unknown=True,
+        )
     facts = secrets[use.secret]
     if facts is None and generated:
         return wait("SecretPending", f"Secret {use.secret} is being generated")

@@ -1,11 +1,12 @@
 """Watches everything that instances are made of and keeps its projection: one stream a kind, never a list an instance."""
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from chatbot_operator.clock import Clock
@@ -25,6 +26,8 @@ Live = Mapping[str, Any]
 BOOKMARK_LAG: Final = 1.0
 """Seconds by which what a bookmark vouches for may lie behind; a list is as new as its request."""
 POLL_SECONDS: Final = 0.1
+WRITE_SECONDS: Final = 2.0
+"""How long the answer to a write of ours is waited for before a Secret is read instead."""
 HASH_DIGITS: Final = 20
 """Hex digits kept of a keyed hash: enough to see a change, useless to guess a value without the key and the value's space."""
 
@@ -228,7 +231,7 @@ class _SecretHashes:
         if old is not None and old[2] != facts:
             self._on_change(key.namespace, labels.get(LABEL_INSTANCE, ""))
 
-    @contextmanager
+    @contextlib.contextmanager
     def writing(self, key: ObjectKey) -> Iterator[None]:
         """Hold back reads of one Secret for the length of a block; the answer to the write in it has the values."""
         over = self._writing[key] = asyncio.Event()
@@ -242,9 +245,10 @@ class _SecretHashes:
         """Hash a Secret of which only the metadata came, unless that version is known, or about to be: watches can be first."""
         key = key_of_live(live)
         if key in self._writing:
-            await self._writing[key].wait()
+            with contextlib.suppress(TimeoutError):  # a slow write holds up the news of all Secrets
+                await asyncio.wait_for(self._writing[key].wait(), WRITE_SECONDS)
         known = self._known.get(key)
-        if known is not None and known[1] == live["metadata"]["resourceVersion"]:
+        if known is not None and version_number(known[1]) >= version_number(live["metadata"]["resourceVersion"]):
             return
         try:
             full = await self._client.get(key.kind, key.namespace, key.name)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import orjson
 
 from chatbot_operator.errors import ResultUnreadable
+from chatbot_operator.logging import redact
 from chatbot_operator.model.objects import JobResult
 
 _REASON: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,127}")
@@ -24,7 +25,7 @@ class PodResult:
 
 
 def parse_result(message: str) -> JobResult:
-    """Return the Job result that a termination message holds.
+    """Return the Job result that a termination message holds. Its message becomes public: what looks like a secret in it is replaced.
 
     Raises:
         ResultUnreadable: It is not one JSON object with version 1, job, outcome and a CamelCase reason.
@@ -41,7 +42,7 @@ def parse_result(message: str) -> JobResult:
         raise ResultUnreadable("job or reason is missing")
     if not _REASON.fullmatch(data["reason"]):
         raise ResultUnreadable("the reason is not one CamelCase word of letters and digits, at most 128")
-    return JobResult(data["outcome"], data["reason"], str(data.get("message", "")), data)
+    return JobResult(data["outcome"], data["reason"], redact(str(data.get("message", ""))), data)
 
 
 def observe_pod_result(pod: Mapping[str, Any]) -> PodResult | None:

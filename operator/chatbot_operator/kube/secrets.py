@@ -2,11 +2,13 @@
 
 import random
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+import structlog
+
 from chatbot_operator.clock import Clock
-from chatbot_operator.errors import NotFound
+from chatbot_operator.errors import Forbidden, NotFound, Unavailable
 from chatbot_operator.kube.client import KubeClient
 from chatbot_operator.kube.kinds import SECRET
 from chatbot_operator.kube.reflector import Reflectors, hash_secret
@@ -17,13 +19,18 @@ FOUND_SECONDS: Final = 600.0
 MISSING_SECONDS: Final = (5.0, 10.0, 20.0, 40.0, 60.0)
 FORGET_SECONDS: Final = 3600.0
 
+_log = structlog.get_logger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
+    """What a read told. `read` is False where it was refused: then nobody knows whether the Secret exists."""
+
     facts: SecretFacts | None
     misses: int
     read_at: float
     good_until: float
+    read: bool = True
 
 
 class SecretReader:
@@ -38,7 +45,7 @@ class SecretReader:
     async def facts(
         self, namespace: str, names: Iterable[str], instance_uid: str, own: Container[str] = ()
     ) -> Mapping[str, SecretFacts | None]:
-        """Return the facts of each named Secret, None where it does not exist.
+        """Return the facts of each named Secret, None where it does not exist. One that can't be read is left out.
 
         Args:
             namespace: Of the instance and its Secrets.
@@ -48,16 +55,18 @@ class SecretReader:
                 One that an earlier instance left is shown, but hashed with another key, so it is read again.
 
         Raises:
-            KubeError: A Secret could not be read; that it is missing is no error.
+            KubeError: The API server is away, or wants us to slow down.
         """
         found: dict[str, SecretFacts | None] = {}
         for name in names:
             known = self._reflectors.own_secret(namespace, name, instance_uid)
             if known is None and (name not in own or self._reflectors.has_secret(namespace, name)):
-                known = await self._referenced(namespace, name, instance_uid)
+                entry = await self._referenced(namespace, name, instance_uid)
+                if entry.read:
+                    found[name] = entry.facts
             else:
                 self._cache.pop((namespace, name, instance_uid), None)  # the watch tells by now: nothing to look for
-            found[name] = known
+                found[name] = known
         return found
 
     def next_check(self, namespace: str, names: Iterable[str], instance_uid: str) -> float | None:
@@ -70,20 +79,30 @@ class SecretReader:
         waits = [max(0.0, entry.good_until - now) for entry in entries if entry is not None]
         return min(waits) if waits else None
 
-    async def _referenced(self, namespace: str, name: str, instance_uid: str) -> SecretFacts | None:
+    async def _referenced(self, namespace: str, name: str, instance_uid: str) -> _Entry:
         key = (namespace, name, instance_uid)
         now = self._clock.monotonic()
         old = self._cache.get(key)
         if old is not None and now < old.good_until:
-            return old.facts
+            return old
+        misses = old.misses + 1 if old is not None else 1
+        again = now + MISSING_SECONDS[min(misses, len(MISSING_SECONDS)) - 1]
         try:
             live = await self._client.get(SECRET.kind, namespace, name)
         except NotFound:
-            misses = old.misses + 1 if old is not None else 1
-            wait = MISSING_SECONDS[min(misses, len(MISSING_SECONDS)) - 1]
-            entry = _Entry(None, misses, now, now + wait)
+            entry = _Entry(None, misses, now, again)
+        except (Forbidden, Unavailable) as error:
+            if error.status is None:  # no answer at all: says nothing about this Secret
+                raise
+            if misses == 1:
+                _log.warning("secret.not_read", namespace=namespace, secret=name, reason=error.reason, error=str(error))
+            # One refusal among many reads may pass by itself; what was found is believed until the next one.
+            believed = old is not None and old.read and misses == 1
+            entry = (
+                replace(old, misses=misses, good_until=again) if old is not None and believed else _Entry(None, misses, now, again, False)
+            )
         else:
             entry = _Entry(hash_secret(live, instance_uid), 0, now, now + FOUND_SECONDS * random.uniform(0.8, 1.0))  # noqa: S311 jitter
         self._cache = {k: v for k, v in self._cache.items() if v.read_at + FORGET_SECONDS > now}
         self._cache[key] = entry
-        return entry.facts
+        return entry

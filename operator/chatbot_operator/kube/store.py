@@ -1,5 +1,6 @@
 """Children in memory, grouped by instance; says which instance changed when a change matters."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -60,8 +61,7 @@ class Store:
         if key.kind == "Pod":
             child = _with_pod_result(child, live)
         version = version_number(child.resource_version)
-        buried = self._tombstones.get(key)
-        if buried is not None and asof < buried[0] >= version:
+        if self._is_buried(key, version, asof):
             return
         old = self._children.get(key)
         if old is not None and asof < version_number(old.resource_version) >= version:
@@ -91,11 +91,12 @@ class Store:
             kind: Kind of the list.
             namespace: Namespace of the list, empty for all.
             seen: Keys that it contained.
-            asof: Its resourceVersion as a number; objects newer than that stay.
+            asof: Its resourceVersion as a number; objects newer than that stay. Infinite when the server's history was replaced.
         """
+        if asof == math.inf:  # graves of a history that the server no longer has
+            self._tombstones = {key: grave for key, grave in self._tombstones.items() if not _in(key, kind, namespace)}
         for key, old in list(self._children.items()):
-            listed = key.kind == kind and (not namespace or key.namespace == namespace)
-            if listed and key not in seen and version_number(old.resource_version) <= asof:
+            if _in(key, kind, namespace) and key not in seen and version_number(old.resource_version) <= asof:
                 self._drop(old)
 
     def pods_current(self, namespace: str, since: float) -> None:
@@ -129,6 +130,17 @@ class Store:
         self._pending.pop(old.key, None)
         self._on_gone(old.key)
         self._on_change(*where)
+
+    def _is_buried(self, key: ObjectKey, version: int, asof: float) -> bool:
+        """Return whether this is late news of an object that was deleted since. News come late by seconds, not by minutes."""
+        buried = self._tombstones.get(key)
+        if buried is None:
+            return False
+        deleted, at = buried
+        if asof >= deleted or at + TOMBSTONE_SECONDS <= self._clock.monotonic():
+            del self._tombstones[key]
+            return False
+        return version <= deleted
 
     def _bury(self, key: ObjectKey, version: int) -> None:
         now = self._clock.monotonic()
@@ -165,6 +177,10 @@ class Store:
         if result is None:
             return _judged(job, "unreadable", _unreadable(job, "is not by contract"))
         return _judged(job, "read", _health_of(result))
+
+
+def _in(key: ObjectKey, kind: str, namespace: str) -> bool:
+    return key.kind == kind and (not namespace or key.namespace == namespace)
 
 
 def _with_pod_result(pod: ChildState, live: Live) -> ChildState:

@@ -5,6 +5,7 @@ absent                              | made, once the stages it needs are ready
 being deleted                       | waited for
 an earlier instance's, owned by it  | waited for: the garbage collector takes it
 an earlier instance's, without owner| re-adopted
+without any uid and not owned by us | left alone: somebody else made it, and only gave it our label
 same fingerprint                    | nothing
 pod template as before, or drifted  | applied at once: that repairs and restarts nothing that was not restarted already
 template changed by a person        | applied once the stages it needs are ready
@@ -16,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from chatbot_operator.constants import ANNOTATION_INPUTS_HASH, LABEL_COMPONENT, LABEL_MANIFEST_HASH
+from chatbot_operator.constants import ANNOTATION_INPUTS_HASH, LABEL_COMPONENT, LABEL_INSTANCE, LABEL_INSTANCE_UID, LABEL_MANIFEST_HASH
 from chatbot_operator.machines.jobs import find_surplus
 from chatbot_operator.machines.world import World
 from chatbot_operator.model.effect import Apply, Delete
@@ -105,6 +106,8 @@ def _converge(course: _Course, key: ObjectKey, manifest: Manifest, wanted: str) 
     if child.instance_uid != course.world.uid:
         if child.owner_uid not in ("", course.world.uid):
             return wait("PreviousInstanceTerminating", f"{key.kind} {key.name} of an earlier instance is still being removed"), None
+        if not child.instance_uid and not child.owner_uid:
+            return _not_ours(key), None
         return applying, Apply(manifest, wanted, child.uid)
     if child.fingerprint == wanted:
         return OK, None
@@ -143,6 +146,11 @@ def _judge_restart(course: _Course, manifest: Manifest, child: ChildState) -> Ve
     if course.may_update:
         return course.needs
     return wait("PendingOperatorUpdate", "the pod template of a newer operator is applied on request")
+
+
+def _not_ours(key: ObjectKey) -> Verdict:
+    told = f"{key.kind} {key.name} has the label {LABEL_INSTANCE} but not {LABEL_INSTANCE_UID}, so the operator did not make it"
+    return stop("FieldConflict", f"{told}; rename or delete it")
 
 
 def _contested(key: ObjectKey, contest: Contest) -> Verdict:

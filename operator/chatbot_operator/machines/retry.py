@@ -45,7 +45,7 @@ def decide_retry(case: RetryCase, effects: Sequence[Effect]) -> RetryDecision:
     """Take the effects out that have to wait, and remember why."""
     wanted = {str(target) for effect in effects if (target := _target(case.identity, effect)) is not None}
     state = case.state
-    if state is not None and (state.generation != case.identity.generation or case.requested):
+    if case.requested or (state is not None and state.generation != case.identity.generation):
         return RetryDecision(None, tuple(effects))
     known = {failure.object: failure for failure in (state.failures if state else ())}
     fresh = {str(failure.key): _remember(failure, known.get(str(failure.key)), case.now) for failure in case.failures}

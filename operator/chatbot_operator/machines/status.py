@@ -168,11 +168,15 @@ def _judge_operator(conditions: Conditions, world: World, convergence: Convergen
     if not convergence.pending:
         conditions.put("OperatorCurrent", True, "Current")
         return
-    version = world.snapshot.operator.version
-    message = (
-        f"pod templates of operator {version} wait for {', '.join(convergence.pending)}, because applying them restarts pods; "
-        f"annotate {ANNOTATION_APPLY_UPDATE}={version} to apply them"
-    )
+    version, holders = world.snapshot.operator.version, world.snapshot.restarting
+    asked = world.snapshot.identity.annotations.get(ANNOTATION_APPLY_UPDATE) == version
+    what = f"pod templates of operator {version} wait for {', '.join(convergence.pending)}, because applying them restarts pods; "
+    if not asked:
+        message = f"{what}annotate {ANNOTATION_APPLY_UPDATE}={version} to apply them"
+    elif world.snapshot.restart_slots < 1 and holders:
+        message = f"{what}{', '.join(holders[:_TOLD])} restarts first, and this goes on once it is ready"
+    else:
+        message = f"{what}they are applied one component after the other"
     conditions.put("OperatorCurrent", False, "PendingOperatorUpdate", message)
 
 

@@ -27,11 +27,14 @@ class Steady:
     release: ReleaseDecision
     secrets: SecretsDecision
     holds: Mapping[str, Verdict]
+    unknown_jobs: tuple[JobStatus, ...] = ()
+    """What a newer operator recorded of Jobs that this one does not know: kept as it is."""
 
     @property
     def jobs(self) -> list[JobStatus]:
         """Return the states of all Jobs that differ from a first attempt not yet ended, which needs no record."""
-        return [job for job in (self.database.job, self.release.job) if job is not None and (job.outcome or job.attempt > 1)]
+        ours = [job for job in (self.database.job, self.release.job) if job is not None and (job.outcome or job.attempt > 1)]
+        return [*ours, *self.unknown_jobs]
 
 
 def decide_steady(world: World) -> Steady:
@@ -68,6 +71,7 @@ def decide_steady(world: World) -> Steady:
         release=release,
         secrets=decide_secrets(world, identifier),
         holds=holds,
+        unknown_jobs=tuple(job for job in world.snapshot.status.jobs if job.name not in (names.BOOTSTRAP, names.MIGRATE)),
     )
 
 

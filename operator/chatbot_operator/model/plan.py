@@ -32,8 +32,8 @@ class Use:
 class Stage:
     """One component: the objects to apply, and what must be ready before a later stage that needs it is made.
 
-    `gate` names the objects whose health opens the stages that list this one in `needs`. `once` objects are created
-    but never changed afterwards (Jobs, claims whose size is handled apart).
+    `gate` names the objects whose health opens the stages that list this one in `needs`. `once` objects (Jobs) are created
+    but never changed afterwards.
     """
 
     name: str
@@ -47,7 +47,6 @@ class Stage:
 class Plan:
     """The whole desired state of one instance."""
 
-    secrets: tuple[GeneratedSecret, ...]
     stages: tuple[Stage, ...]
     untouched: frozenset[str] = frozenset()
     """Components that are held: their objects are neither made nor changed nor pruned."""

@@ -82,12 +82,14 @@ class Snapshot:
     now: datetime
     namespace_terminating: bool | None = None
     failures: tuple[EffectFailure, ...] = ()
-    """What went wrong in the effects of the last pass that ran any."""
+    """What went wrong in the effects of the pass before, at this generation; the status tells it from then on."""
     contested: Mapping[ObjectKey, Contest] = field(default_factory=dict)
     """Objects of which we forced one field back three times in ten minutes; left alone while listed here."""
     restart_slots: int = 1
     """How many more instances may take new pod templates of a newer operator now (`CHATBOT_MAX_CONCURRENT_RESTARTS`); at least 1 for
     an instance that already holds a slot. Asked for by `ANNOTATION_APPLY_UPDATE` with this operator's version."""
+    restarting: tuple[str, ...] = ()
+    """The other instances that hold a slot, as `namespace/name`."""
 
     @property
     def requested(self) -> bool:

@@ -104,3 +104,17 @@ def test_a_living_instance_whose_finalizer_is_refused_says_so() -> None:
     cluster.refuse = {}
     cluster.settle()
     assert cluster.finalizers == (FINALIZER,)
+
+
+def test_nothing_that_outlives_is_made_before_the_finalizer_that_would_remove_it() -> None:
+    cluster = Cluster(minimal(deletionPolicy="Delete"))
+    cluster.refuse = {cluster.key("ChatbotInstance", cluster.name): ("Forbidden", False)}
+    for _ in range(6):
+        cluster.run_pass()
+        cluster.play()
+    assert not cluster.secrets
+    assert not [key for key in cluster.things if key.kind == "PersistentVolumeClaim"]
+    cluster.refuse = {}
+    cluster.now += timedelta(hours=1)
+    cluster.settle()
+    assert cluster.condition("Ready") == ("True", "AllReady")

@@ -61,9 +61,12 @@ def test_a_request_for_another_version_or_without_a_slot_waits(cluster: Cluster)
     cluster.settle()
     assert cluster.restarts == 0
     cluster.annotations[ANNOTATION_APPLY_UPDATE] = "2.0"
-    cluster.restart_slots = 0
+    assert "annotate" in cluster.message("OperatorCurrent")
+    cluster.restart_slots, cluster.restarting = 0, ("team/other",)
     cluster.settle()
     assert cluster.restarts == 0
+    assert "team/other restarts first" in cluster.message("OperatorCurrent")
+    assert "annotate" not in cluster.message("OperatorCurrent"), "that was done"
 
 
 def test_a_persons_change_takes_the_new_template_along(cluster: Cluster) -> None:

@@ -1,5 +1,6 @@
 """Pure. Bad input and a bad world: the status names the component, the cause and what to do; nothing else is touched."""
 
+import copy
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
@@ -181,6 +182,67 @@ def test_a_refused_object_keeps_nothing_else_from_being_repaired() -> None:
     cluster.remove(cluster.key("Service", "demo-redis"))
     cluster.run_pass()
     assert cluster.key("Service", "demo-redis") in cluster.things
+
+
+@pytest.mark.parametrize("reason", ["InvalidSpec", "ImmutableFieldChanged"])
+def test_a_refusal_that_was_taken_back_says_nothing_about_the_next_change(reason: str) -> None:
+    cluster = bring_up()
+    key = cluster.key("Deployment", "demo-app")
+    cluster.refuse = {key: (reason, True)}
+    cluster.edit(app={"replicas": 3})
+    cluster.run_pass()
+    cluster.run_pass()
+    assert cluster.condition("Stalled")[0] == "True"
+    cluster.edit(app={"replicas": 2})
+    cluster.settle()
+    assert cluster.condition("Ready") == ("True", "AllReady")
+    cluster.refuse = {}
+    cluster.edit(app={"replicas": 4})
+    decision = cluster.run_pass()
+    assert [effect for effect in decision.effects if isinstance(effect, Apply)], "it is applied at once"
+    assert cluster.status.retry is None
+
+
+def test_a_request_tries_at_once_what_was_refused_just_now() -> None:
+    cluster = bring_up()
+    key = cluster.key("Service", "demo-app")
+    cluster.refuse = {key: ("InvalidSpec", True)}
+    cluster.remove(key)
+    cluster.run_pass()
+    cluster.refuse = {}
+    cluster.annotations["chatbotops.io/reconcile-at"] = "1"
+    cluster.run_pass()
+    assert key in cluster.things
+
+
+def test_a_secret_that_can_not_be_read_makes_readiness_unknown_and_changes_nothing() -> None:
+    cluster = Cluster(minimal(secrets={"jwt": {"name": "brought", "key": "jwt"}}))
+    cluster.secrets["brought"] = {"jwt": "x"}
+    cluster.settle()
+    assert cluster.condition("Ready") == ("True", "AllReady")
+    applied = cluster.applied
+    cluster.unread = frozenset({"brought"})
+    cluster.settle()
+    assert cluster.condition("Ready")[0] == "Unknown"
+    assert "SecretNotRead" in cluster.message("Ready")
+    assert cluster.condition("Stalled")[0] == "False"
+    cluster.unread = frozenset()
+    cluster.settle()
+    assert cluster.condition("Ready") == ("True", "AllReady")
+    assert cluster.applied == applied
+
+
+def test_an_object_with_nothing_but_our_label_is_never_taken() -> None:
+    cluster = bring_up()
+    thing = cluster.thing("Service", "demo-app")
+    del thing.body["metadata"]["labels"]["chatbotops.io/instance-uid"]
+    thing.body["metadata"].pop("ownerReferences")
+    thing.body["spec"]["ports"] = [{"name": "mine", "port": 1}]
+    before = copy.deepcopy(thing.body)
+    cluster.settle()
+    assert cluster.condition("Ready") == ("False", "FieldConflict")
+    assert "Service demo-app" in cluster.message("Ready")
+    assert thing.body == before
 
 
 def test_the_back_off_survives_a_restart_of_the_operator() -> None:

@@ -146,10 +146,13 @@ class FakeSecrets:
     def __init__(self) -> None:
         self.wait: float | None = None
         self.found = False
+        self.error: Exception | None = None
 
     async def facts(
         self, namespace: str, names: Iterable[str], instance_uid: str, own: Container[str] = ()
     ) -> Mapping[str, SecretFacts | None]:
+        if self.error is not None:
+            raise self.error
         return {name: SecretFacts(name, {}) if self.found else None for name in names}
 
     def next_check(self, namespace: str, names: Iterable[str], instance_uid: str) -> float | None:

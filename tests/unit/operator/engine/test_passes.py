@@ -13,7 +13,7 @@ from chatbot_operator.engine.passes import BLIND_SECONDS, Passes, PassReport, Re
 from chatbot_operator.engine.restarts import RestartSlots
 from chatbot_operator.engine.snapshot import Observer, StatusUnreadable
 from chatbot_operator.engine.store import InstanceKey, InstanceStore
-from chatbot_operator.errors import Conflict, Forbidden, Unavailable
+from chatbot_operator.errors import Conflict, Forbidden, Invalid, Unavailable
 from chatbot_operator.kube.responses import error_of
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.model.decision import Decision
@@ -150,14 +150,35 @@ async def test_a_successor_of_the_same_name_gets_a_decision_of_its_own() -> None
     assert [snapshot.identity.uid for snapshot in world.seen] == ["uid-1", "uid-2"]
 
 
-async def test_what_was_refused_is_told_to_the_next_pass_and_forgotten_once_it_works() -> None:
+async def test_what_was_refused_is_told_once_to_the_next_pass_whose_status_remembers_it() -> None:
     world = World(lambda snapshot: Decision(observed(snapshot), (apply(),) if len(world.seen) in (1, 3) else ()))
     world.api.errors["apply Deployment"] = [Forbidden("exceeded quota", quota=True)]
     assert (await world.run()).result is Result.FAILED
     assert (await world.run()).result is Result.STEADY
     assert (await world.run()).result is Result.CHANGED
     await world.run()
-    assert [[failure.reason for failure in snapshot.failures] for snapshot in world.seen] == [[], ["QuotaExceeded"], ["QuotaExceeded"], []]
+    assert [[failure.reason for failure in snapshot.failures] for snapshot in world.seen] == [[], ["QuotaExceeded"], [], []]
+
+
+async def test_what_was_refused_says_nothing_about_another_spec() -> None:
+    world = World(lambda snapshot: Decision(observed(snapshot), (apply(),) if len(world.seen) == 1 else ()))
+    world.api.errors["apply Deployment"] = [Invalid("spec.x: bad")]
+    assert (await world.run()).result is Result.FAILED
+    world.put(live_instance("500", metadata={"generation": 2}))
+    await world.run()
+    assert [len(snapshot.failures) for snapshot in world.seen] == [0, 0]
+
+
+async def test_what_was_refused_is_kept_until_a_status_could_be_written() -> None:
+    world = World(lambda snapshot: Decision(observed(snapshot), (apply(),) if len(world.seen) == 1 else ()))
+    world.api.errors["apply Deployment"] = [Forbidden("exceeded quota", quota=True)]
+    assert (await world.run()).result is Result.FAILED
+    world.secrets.error = Unavailable("away")
+    with pytest.raises(Unavailable):
+        await world.run()
+    world.secrets.error = None
+    await world.run()
+    assert [len(snapshot.failures) for snapshot in world.seen] == [0, 1]
 
 
 async def test_the_earlier_of_what_the_decision_and_a_missing_secret_ask_for_counts() -> None:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from chatbot_operator.errors import Conflict, Forbidden, KubeError, LeadershipLost, NotFound, Unavailable
+from chatbot_operator.errors import Conflict, Forbidden, KubeError, LeadershipLost, NotFound, Throttled, Unavailable
 from chatbot_operator.kube.client import KubeClient
 from chatbot_operator.kube.crds import missing_of, wait_established
 from chatbot_operator.kube.events import BURST, REPEAT_SECONDS, EventRecorder, event_name
@@ -162,12 +162,37 @@ async def test_a_secret_that_the_watch_shows_by_now_is_not_looked_for_any_more(a
     assert reader.next_check("shop", ["s"], "uid-of-bot") is None
 
 
-async def test_an_unreadable_secret_is_an_error_not_a_missing_one(secrets: SecretReader, api: Api) -> None:
-    for error in (Forbidden("no", target="Secret shop/s"), Unavailable("away")):
+async def test_an_api_server_that_is_away_or_busy_is_an_error_not_a_missing_secret(secrets: SecretReader, api: Api) -> None:
+    for error in (Unavailable("away"), Throttled("slow")):
         api.error = error
         with pytest.raises(KubeError) as caught:
             await secrets.facts("shop", ["s"], "uid")
         assert caught.value is error
+
+
+@pytest.mark.parametrize("error", [Forbidden("no"), Unavailable("decryption failed", status=500)], ids=["forbidden", "broken"])
+async def test_a_secret_that_can_not_be_read_is_unknown_not_missing(
+    secrets: SecretReader, api: Api, clock: FakeClock, error: Exception
+) -> None:
+    api.error = error
+    assert await secrets.facts("shop", ["s"], "uid") == {}
+    assert secrets.next_check("shop", ["s"], "uid") == 5, "and is looked for again"
+    api.error, api.objects["s"] = None, secret("there")
+    clock.seconds += 5
+    assert (await secrets.facts("shop", ["s"], "uid"))["s"] is not None
+
+
+async def test_one_refusal_does_not_make_a_known_secret_unknown_and_a_second_does(
+    secrets: SecretReader, api: Api, clock: FakeClock
+) -> None:
+    api.objects["s"] = secret("known")
+    known = (await secrets.facts("shop", ["s"], "uid"))["s"]
+    api.error = Unavailable("decryption failed", status=500)
+    clock.seconds += FOUND_SECONDS
+    assert (await secrets.facts("shop", ["s"], "uid"))["s"] == known
+    assert secrets.next_check("shop", ["s"], "uid") == 5
+    clock.seconds += 5
+    assert await secrets.facts("shop", ["s"], "uid") == {}
 
 
 def test_hashes_are_keyed_short_and_hold_no_value() -> None:

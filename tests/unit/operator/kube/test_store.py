@@ -1,12 +1,13 @@
 """The store holds the newest of every object whatever order news arrive in, and joins results to Jobs."""
 
+import math
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatbot_operator.kube.store import Store
+from chatbot_operator.kube.store import TOMBSTONE_SECONDS, Store
 from chatbot_operator.model.objects import ChildState, ObjectKey
 from tests.unit.operator.kube.lives import FakeClock, Live, job, job_pod, live, result
 
@@ -112,6 +113,31 @@ def test_a_list_is_believed_when_history_went_back(bench: Bench) -> None:
     assert bench.store.children("shop", "bot")[SERVICE].details["clusterIP"] == "new", "newer than the list"
     bench.store.put(service(20, "old"), asof=50)
     assert bench.store.children("shop", "bot")[SERVICE].details["clusterIP"] == "old"
+
+
+def test_after_a_restored_store_an_object_that_was_deleted_before_is_held_and_followed(bench: Bench) -> None:
+    bench.store.put(service(100, "new"))
+    bench.store.remove(service(110))
+    bench.store.put(service(90, "restored"), asof=math.inf)
+    bench.store.sweep("Service", "", {SERVICE}, math.inf)
+    bench.store.put(service(95, "changed"))
+    assert bench.store.children("shop", "bot")[SERVICE].details["clusterIP"] == "changed"
+
+
+def test_after_a_restored_store_an_object_that_is_not_in_it_can_be_made_again(bench: Bench) -> None:
+    bench.store.put(service(100))
+    bench.store.remove(service(110))
+    bench.store.sweep("Service", "", set(), math.inf)
+    bench.store.put(service(95, "made"))
+    assert SERVICE in bench.store.children("shop", "bot")
+
+
+def test_news_that_come_minutes_after_a_deletion_are_no_late_news(bench: Bench) -> None:
+    bench.store.put(service(100))
+    bench.store.remove(service(110))
+    bench.clock.seconds += TOMBSTONE_SECONDS
+    bench.store.put(service(95))
+    assert SERVICE in bench.store.children("shop", "bot")
 
 
 def test_children_do_not_change_under_a_pass(bench: Bench) -> None:
