@@ -115,14 +115,7 @@ class Cluster:
     # -- what a pass sees
 
     def snapshot(self) -> Snapshot:
-        names = secret_names(self.name, self.spec)
-        facts = {
-            name: SecretFacts(name, {key: f"{self.uid}/{value}" for key, value in self.secrets[name].items()})
-            if name in self.secrets
-            else None
-            for name in names
-            if name not in self.unread
-        }
+        facts = {name: self._facts(name) for name in secret_names(self.name, self.spec) if name not in self.unread}
         return Snapshot(
             identity=Identity(NAMESPACE, self.name, self.uid, self.generation, "1", dict(self.annotations), self.finalizers, self.deleting),
             spec=self.spec,
@@ -138,6 +131,10 @@ class Cluster:
             restart_slots=self.restart_slots,
             restarting=self.restarting,
         )
+
+    def _facts(self, name: str) -> SecretFacts | None:
+        found = self.secrets.get(name)
+        return SecretFacts(name, {key: f"{self.uid}/{value}" for key, value in found.items()}) if found is not None else None
 
     def _child(self, key: ObjectKey, thing: Thing) -> ChildState:
         owners = thing.body["metadata"].get("ownerReferences", [])
