@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from testbed.tools import MODULES
+from tests.component.servers import postgres_bin
 from tests.support.cluster import ROOT
 
 
@@ -59,25 +61,44 @@ class Report:
         return directory
 
 
+PACKAGES = ("kopf", "kubernetes", "aiohttp", "pydantic", "asyncpg", "sqlalchemy", "uvicorn", "uvloop", "fastapi")
+"""Libraries of the operator and the runtime that their speed hangs on."""
+MODULES_OF_CLUSTER = {"kubernetes": "k8s.io/kubernetes", "etcd": "go.etcd.io/etcd/server/v3", "kwok": "sigs.k8s.io/kwok"}
+"""Family of the test bed's programs to the module whose pin is their version."""
+
+
 def machine() -> dict[str, Any]:
     """Describe what the numbers depend on."""
     model = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
     memory = Path("/proc/meminfo").read_text().split()[1]
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    changed = subprocess.run(
-        ["git", "status", "--porcelain", "operator", "bench"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    modules = (ROOT / "testbed/tools/kubernetes/go.mod").read_text()
-    kubernetes = next(line.split()[-1] for line in modules.splitlines() if line.strip().startswith("k8s.io/kubernetes "))
-    versions = {name: metadata.version(name) for name in ("kopf", "kubernetes", "aiohttp", "pydantic")}
     return {
         "cpu": model,
         "cores": os.cpu_count(),
         "memory_gib": round(int(memory) / 1024**2, 1),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "cluster": f"Kubernetes {kubernetes}",
-        **versions,
-        "commit": commit + (" with changes" if changed else ""),
+        "cluster": ", ".join(f"{family} {pinned(family, module)}" for family, module in MODULES_OF_CLUSTER.items()),
+        "postgres": _output([str(postgres_bin() / "postgres"), "--version"]),
+        "redis": _output(["redis-server", "--version"]),
+        **{name: metadata.version(name) for name in PACKAGES},
+        "commit": commit(ROOT),
         "load_before": os.getloadavg()[0],
     }
+
+
+def commit(root: Path) -> str:
+    """Name the commit that is measured. Any change or new file anywhere counts: the test bed and the chart decide numbers too."""
+    head = _output(["git", "rev-parse", "HEAD"], root)
+    return head + (" with changes" if _output(["git", "status", "--porcelain"], root) else "")
+
+
+def pinned(family: str, module: str) -> str:
+    """Return the version of a module that the test bed builds a family of programs from."""
+    lines = (MODULES / family / "go.mod").read_text().splitlines()
+    words = (line.removeprefix("require ").split() for line in lines)
+    return next(found[1] for found in words if len(found) > 1 and found[0] == module)
+
+
+def _output(command: list[str], cwd: Path = ROOT) -> str:
+    """Return what a program says; there is no report without it."""
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True).stdout.strip()
