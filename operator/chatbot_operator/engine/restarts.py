@@ -43,8 +43,8 @@ class RestartSlots:
         return free
 
     def others(self, key: InstanceKey) -> tuple[str, ...]:
-        """Return which other instances hold the slots, for people: one that does not get ready keeps its slot."""
-        return tuple(sorted(str(holder) for holder in self._holders() if holder != key))
+        """Return for whom an instance waits after `left`, for people: one that does not get ready keeps its slot."""
+        return tuple(sorted(str(holder) for holder in self._holders())) if key in self._waiting else ()
 
     def next_waiting(self) -> InstanceKey | None:
         """Return the instance to wake because a slot is free, or None. Called after a pass, when a slot may have become free."""

@@ -43,6 +43,7 @@ def test_the_second_waits_until_the_first_is_ready_again_and_is_woken_then() -> 
         world.put(key)
     assert [world.slots.left(key) for key in (A, B, C)] == [1, 0, 0]
     assert world.slots.next_waiting() is None
+    assert [world.slots.others(key) for key in (A, B)] == [(), (str(A),)], "the one that waits is told for whom"
     world.put(A, applied=VERSION, ready=False)
     assert world.slots.left(B) == 0
     world.put(A, applied=VERSION, ready=True)
