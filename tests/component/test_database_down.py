@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 
+import httpx
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
@@ -70,6 +71,30 @@ async def test_a_read_only_database_is_not_ready_and_webhooks_stay_with_the_prov
     assert (await api.client.get("/readyz")).status_code == 200
     assert (await api.client.post("/webhooks/cloud", content=body, headers=signed(body))).status_code == 200
     assert database.sql("SELECT provider_message_id FROM messages") == ["wamid.1"]
+
+
+@pytest.mark.parametrize(("role", "table"), [("app", "outbox"), ("app", "schema_compat"), ("scheduler", "schema_compat")])
+def test_a_role_that_lacks_a_right_is_named_and_ends_no_process(
+    start: Callable[..., RuntimeProcess], database: Database, role: str, table: str
+) -> None:
+    process = start(role).wait_ready()
+    database.sql(f"REVOKE SELECT ON {table} FROM {APP}")  # noqa: S608  values of this test
+    refused = wait_for(lambda: process.died() or ((answer := process.probe("/readyz")) and answer.status_code == 503 and answer), "503")
+    assert not process.died(), process.output()
+    assert "GRANT SELECT" in refused.json()["message"]
+    assert process.probe("/livez").status_code == 200  # type: ignore[union-attr]
+    if role == "app":
+        assert httpx.get(f"{process.url}/healthz").json()["components"]["database"]["reason"] == "DatabaseRefusesRights"
+    database.sql(f"GRANT SELECT ON {table} TO {APP}")
+    process.wait_ready()
+
+
+async def test_whatever_error_the_database_gives_a_probe_is_a_finding(engine: AsyncEngine, database: Database) -> None:
+    database.sql("ALTER TABLE inbox RENAME COLUMN received_at TO taken_at")
+    finding = (await DatabaseProbe(engine, contents=True)())[DATABASE]
+    assert (finding.status, finding.reason) == (Status.DOWN, "DatabaseCheckFailed")
+    assert "UndefinedColumnError" in finding.message
+    assert "received_at" not in finding.message
 
 
 async def test_a_statement_that_the_driver_refuses_is_a_fault_of_ours(engine: AsyncEngine) -> None:

@@ -24,6 +24,7 @@ SPARE_S = 2.0
 
 UNREACHABLE: Final = "DatabaseUnreachable"
 READ_ONLY: Final = "DatabaseReadOnly"
+REFUSES_RIGHTS: Final = "DatabaseRefusesRights"
 
 _DOWN: Final[Mapping[str, str]] = {
     "08": UNREACHABLE,
@@ -35,11 +36,16 @@ _DOWN: Final[Mapping[str, str]] = {
 }
 """SQLSTATEs, by their beginnings, of a server that can't serve us now: connection, resources, shutdown or crash; and what people mend."""
 
+_NO_RIGHT: Final = "42501"
+"""SQLSTATE of a role that lacks a right: to a command that serves like a wrong password, to `migrate` a failure."""
+
 _TO_DO: Final[Mapping[str, str]] = {
     UNREACHABLE: "the database can't serve now",
     "DatabaseRefusesLogin": "the database refuses this user or password: compare the Secret with the role, and see pg_hba.conf",
     "DatabaseMissing": "the server has no database of this name: check the name, or restore the database",
     READ_ONLY: "the database takes no writes: it is a standby, or default_transaction_read_only is on",
+    REFUSES_RIGHTS: "the database's role lacks a right: as the owner of the tables, "
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO it",
 }
 
 _AGAIN = ("40", "57014", "55P03", "25P03", "0A000")
@@ -80,8 +86,8 @@ async def transaction(engine: AsyncEngine, *, op: Op | None = None) -> AsyncIter
     """Run the body in one transaction, committed at its end; with `op` its time is measured.
 
     Raises:
-        DatabaseDown: the server can't be reached or can't serve now, or the transaction lost against another (deadlock, time limit).
-            Whether a commit happened is then not known; a repeat is right.
+        DatabaseDown: the server can't be reached, can't serve now or refuses our role a right, or the transaction lost against another
+            (deadlock, time limit). Whether a commit happened is then not known; a repeat is right.
     """
     asked = time.perf_counter()
     async with _guard(), engine.begin() as conn:
@@ -146,10 +152,10 @@ async def _guard() -> AsyncIterator[None]:
     except (DBAPIError, PoolTimeout, asyncpg.PostgresError, OSError, TimeoutError) as error:
         if is_down(error):
             metrics.DB_CONNECTION_ERRORS.inc()
-        elif sqlstate(error) not in _AGAIN and not sqlstate(error).startswith(_AGAIN[0]):
+        elif sqlstate(error) not in (*_AGAIN, _NO_RIGHT) and not sqlstate(error).startswith(_AGAIN[0]):
             raise
-        reason = _reason(error) or UNREACHABLE
-        raise DatabaseDown(f"{_TO_DO[reason]} ({_name(error)})", reason=reason) from error
+        reason = REFUSES_RIGHTS if sqlstate(error) == _NO_RIGHT else _reason(error) or UNREACHABLE
+        raise DatabaseDown(f"{_TO_DO[reason]} ({name_of(error)})", reason=reason) from error
 
 
 def sqlstate(error: BaseException) -> str:
@@ -185,7 +191,7 @@ def _reason(error: BaseException) -> str | None:
     return next((reason for start, reason in _DOWN.items() if code.startswith(start)), None)
 
 
-def _name(error: BaseException) -> str:
+def name_of(error: BaseException) -> str:
     """Name an error's type, and never its text: that may hold the statement or its values."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     return type(cause.__cause__ or cause).__name__

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+import asyncpg
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chatbot_runtime import metrics
 from chatbot_runtime.db.compat import check_schema
-from chatbot_runtime.db.engine import READ_ONLY, UNREACHABLE, check_writable, transaction
+from chatbot_runtime.db.engine import READ_ONLY, UNREACHABLE, check_writable, name_of, transaction
 from chatbot_runtime.errors import DatabaseDown
 from chatbot_runtime.health.board import BOT, CHANNEL, DATABASE, QUEUE, REDIS, Finding, Status
 from chatbot_runtime.health.judge import judge_bot, judge_channel, judge_queue
@@ -42,7 +44,7 @@ class DatabaseProbe:
         self.schema = 0
 
     async def __call__(self) -> Mapping[str, Finding]:
-        """Probe once."""
+        """Probe once; whatever the database does becomes a finding."""
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 return await self._look()
@@ -52,6 +54,9 @@ class DatabaseProbe:
             down = Finding(Status.DOWN, str(error), error.reason)
             if error.reason == READ_ONLY:
                 await self._engine.dispose()  # a session keeps the default that it began with, also when the database takes writes again
+        except (SQLAlchemyError, asyncpg.PostgresError) as error:
+            # Nobody foresaw it, and a probe that raised would end the process instead of naming it.
+            down = Finding(Status.DOWN, f"the database could not be checked ({name_of(error)})", "DatabaseCheckFailed")
         return {DATABASE: down, **self._unchecked()}
 
     def _unchecked(self) -> dict[str, Finding]:
