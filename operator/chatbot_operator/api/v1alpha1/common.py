@@ -6,14 +6,26 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from chatbot_operator.api.v1alpha1.schema import at_most, rules
+from chatbot_operator.api.v1alpha1.schema import Rule, at_most, rules
 
 DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)]
 SecretName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)]
 SecretKey = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)]
 Network = Annotated[str, Field(max_length=43, json_schema_extra={"format": "cidr"})]
-Quantity = Annotated[str, Field(pattern=r"^([0-9]+(\.[0-9]+)?)(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$", min_length=1, max_length=32)]
-"""A Kubernetes quantity as text, positive, without exponent: `500m`, `2Gi`."""
+Quantity = Annotated[
+    str,
+    Field(
+        pattern=r"^([0-9]+(\.[0-9]+)?)(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$",
+        min_length=1,
+        max_length=32,
+        json_schema_extra=rules(Rule("quantity(self).isLessThan(quantity('8Ei'))", "must be less than 8Ei")),
+    ),
+]
+"""A Kubernetes quantity as text, positive, without exponent: `500m`, `2Gi`. From 8Ei on the API server would store another amount."""
+_LABEL_NAME = "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_LABEL_KEY = rf"([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?{_LABEL_NAME}"
+"""A label's key: a name, before it perhaps a DNS name and a slash. Its 317 characters are 253 of the DNS name, the slash and 63."""
+LabelValue = Annotated[str, Field(pattern=rf"^({_LABEL_NAME})?$", max_length=63)]
 ImageReference = Annotated[
     str,
     Field(
@@ -94,21 +106,45 @@ class TaintEffect(StrEnum):
     NO_EXECUTE = "NoExecute"
 
 
+# A pod with such a toleration is refused, long after the instance was accepted (ValidateTolerations of Kubernetes).
+_TOLERATION_RULES = (
+    Rule("self.operator == 'Exists' || (has(self.key) && self.key != '')", "key is required unless operator is Exists", "key"),
+    Rule("self.operator == 'Equal' || !has(self.value) || self.value == ''", "value is only for operator Equal", "value"),
+    Rule(
+        "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+        "tolerationSeconds is only for effect NoExecute",
+        "tolerationSeconds",
+    ),
+)
+
+
 class Toleration(ApiModel):
     """A Kubernetes toleration."""
 
-    key: str | None = Field(default=None, max_length=316, description="Taint key; empty with Exists matches all.")
+    model_config = ConfigDict(json_schema_extra=rules(*_TOLERATION_RULES))
+
+    key: str | None = Field(
+        default=None, pattern=f"^({_LABEL_KEY})?$", max_length=317, description="Taint key; empty with Exists matches all."
+    )
     operator: TolerationOperator = Field(default=TolerationOperator.EQUAL, description="Equal or Exists.")
-    value: str | None = Field(default=None, max_length=63, description="Taint value for Equal.")
+    value: LabelValue | None = Field(default=None, description="Taint value for Equal.")
     effect: TaintEffect | None = Field(default=None, description="Taint effect; absent matches all.")
     toleration_seconds: int | None = Field(default=None, ge=0, description="For NoExecute: seconds to stay.")
+
+
+_SELECTOR_KEYS = Rule(
+    f"self.all(key, key.indexOf('/') <= 253 && key.matches('^{_LABEL_KEY}$'))", "keys must be label names, as disk or example.com/disk"
+)
 
 
 class Scheduling(ApiModel):
     """Where pods may run."""
 
-    node_selector: dict[str, Annotated[str, Field(max_length=63)]] | None = Field(
-        default=None, max_length=16, description="Labels a node must have."
+    node_selector: dict[str, LabelValue] | None = Field(
+        default=None,
+        max_length=16,
+        description="Labels a node must have, keys as disk or example.com/disk.",
+        json_schema_extra=rules(_SELECTOR_KEYS),
     )
     tolerations: list[Toleration] | None = Field(default=None, max_length=16, description="Taints the pods tolerate.")
     priority_class_name: SecretName | None = Field(default=None, description="PriorityClass of the pods.")
