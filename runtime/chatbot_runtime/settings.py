@@ -110,6 +110,10 @@ class Settings(BaseSettings):
         0.3, description="Seconds after a first message in which more of the same chat are answered together with it."
     )
 
+    human_idle_h: Annotated[int, Field(ge=0, le=8760)] = Field(
+        12, description="Hours of a person's silence after which the contact's next message gives the chat back to the bot; 0 is never."
+    )
+
     # -- migrate
     lock_timeout_s: Annotated[int, Field(ge=1)] = Field(10, description="Longest wait for one lock of a migration.")
     migrate_timeout_s: Annotated[int, Field(ge=1)] = Field(900, description="Longest migration.")

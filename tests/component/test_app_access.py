@@ -23,10 +23,11 @@ from tests.component.running import (
 pytestmark = pytest.mark.component
 
 PASSWORD = "green-lamp-44-under"
-PATH_VALUES = {"message_id": "01a21396-376a-7b2a-a321-d10a47796789"}
+PATH_VALUES = dict.fromkeys(("message_id", "conversation_id"), "01a21396-376a-7b2a-a321-d10a47796789")
 BODIES: dict[str, Any] = {
     "/api/auth/password": {"current": PASSWORD, "new": PASSWORD},
     "/api/queue/items/{message_id}/decision": {"decision": "discard"},
+    "/api/conversations/{conversation_id}/mode": {"mode": "bot"},
     "/api/messages": {"to": "5215512345678", "text": "hola"},
 }
 NOT_CALLED = {"/api/auth/logout", "/api/auth/login"}

@@ -1,6 +1,7 @@
 """Turns of the bot as transactions: once for each message, never over a person; a chat that fails goes to one. Needs PostgreSQL, Redis."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -9,13 +10,14 @@ from chatbot_runtime.brain import turn as turns
 from chatbot_runtime.brain.bot import FAILURES_MAX, Bot
 from chatbot_runtime.brain.turn import HEARD_MAX
 from chatbot_runtime.db.engine import transaction
+from chatbot_runtime.db.ids import first_id
 from chatbot_runtime.lifecycle import Lifecycle
 from chatbot_runtime.queue.conversations import Mode, set_mode
 from chatbot_runtime.queue.enqueue import TEXT_MAX
 from chatbot_runtime.redis.client import RedisClient
 from chatbot_runtime.redis.wake import Waker
 from chatbot_runtime.settings import Settings
-from tests.component.kit import drifted, receive, rows, run, text
+from tests.component.kit import conversation, drifted, receive, rows, run, text
 
 pytestmark = pytest.mark.component
 
@@ -78,6 +80,39 @@ async def test_a_reply_and_a_take_over_at_the_same_time_never_both_count(engine:
     await asyncio.gather(bot.step(life), take_over())
     queued = await rows(engine, "SELECT o.mode_epoch = c.mode_epoch FROM outbox o JOIN conversations c ON c.id = o.conversation_id")
     assert queued in ([], [(False,)])
+
+
+WROTE = (
+    "INSERT INTO messages (id, conversation_id, channel_id, origin, kind, body, status)"
+    " SELECT :id, id, channel_id, 'human', 'text', 'I am with you', 'sent' FROM conversations"
+)
+
+
+@pytest.mark.parametrize(
+    ("mode", "taken_h", "wrote_h", "idle_h", "answers"),
+    [
+        ("human", 13, None, 12, 1),
+        ("human", 11, None, 12, 0),
+        ("human", 50, 13, 12, 1),
+        ("human", 50, 11, 12, 0),
+        ("human", 5000, None, 0, 0),
+        ("pending_human", 5000, None, 12, 0),
+    ],
+)
+async def test_a_person_who_is_silent_for_too_long_gives_the_chat_back(
+    engine: AsyncEngine, settings: Settings, life: Lifecycle, mode: str, taken_h: int, wrote_h: int | None, idle_h: int, answers: int
+) -> None:
+    await conversation(engine, 1)
+    since = f"now() - interval '{taken_h} h'"
+    await run(engine, f"UPDATE conversations SET mode = '{mode}', mode_epoch = 7, mode_changed_at = {since}")  # noqa: S608  values of this test
+    if wrote_h is not None:
+        await run(engine, WROTE, id=first_id(datetime.now(UTC) - timedelta(hours=wrote_h)))
+    await receive(engine, text(1, "horario"))
+    await Bot(engine, Waker(RedisClient(None, prefix="")), settings.model_copy(update={"human_idle_h": idle_h})).step(life)
+    assert len(await rows(engine, ANSWERS)) == answers
+    assert await rows(engine, "SELECT mode, mode_epoch FROM conversations") == [("bot", 8) if answers else (mode, 7)]
+    assert await rows(engine, "SELECT mode_epoch FROM outbox") == [(8,)] * answers
+    assert await rows(engine, "SELECT actor FROM audit_events WHERE action = 'conversation.mode'") == [("bot",)] * answers
 
 
 async def test_a_chat_that_always_fails_goes_to_a_person_and_others_go_on(

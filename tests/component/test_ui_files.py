@@ -11,7 +11,7 @@ from tools import vendor
 UI = Path(vendor.VENDOR).parent
 SCRIPTS = sorted((UI / "js").glob("*.js"))
 PAGES = sorted(UI.glob("*.html"))
-DYNAMIC = re.compile(r"^(reason|todo|part|status|state|outcome|actor|problem|theme|fresh|channel|page|audit|decisions)\.")
+DYNAMIC = re.compile(r"^(reason|todo|part|status|state|outcome|actor|problem|theme|fresh|channel|page|audit|decisions|people)\.")
 """Keys that scripts put together from data; the others must be found literally."""
 
 

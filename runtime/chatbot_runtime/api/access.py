@@ -54,6 +54,8 @@ RULES: Final[Mapping[tuple[str, str], Access]] = {
     ("POST", "/api/messages"): Access.AGENT,
     ("GET", "/api/queue/items"): Access.VIEWER,
     ("POST", "/api/queue/items/{message_id}/decision"): Access.SUPERVISOR,
+    ("GET", "/api/conversations"): Access.AGENT,
+    ("POST", "/api/conversations/{conversation_id}/mode"): Access.AGENT,
     ("GET", "/api/audit"): Access.SUPERVISOR,
 }
 

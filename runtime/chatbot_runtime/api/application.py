@@ -9,11 +9,11 @@ from starlette.types import ASGIApp
 from chatbot_runtime.api import problems, ws
 from chatbot_runtime.api.access import RULES, authorize
 from chatbot_runtime.api.middleware import Frame
-from chatbot_runtime.api.routes import audit, auth, dashboard, health, messages, pages, queue, webhooks
+from chatbot_runtime.api.routes import audit, auth, conversations, dashboard, health, messages, pages, queue, webhooks
 from chatbot_runtime.api.services import Services
 from chatbot_runtime.api.shortcut import Shortcut
 
-ROUTES: Final = (webhooks, health, auth, messages, queue, dashboard, audit, ws, pages)
+ROUTES: Final = (webhooks, health, auth, messages, queue, conversations, dashboard, audit, ws, pages)
 """The busiest first: the router tries them in this order."""
 
 DESCRIPTION: Final = (

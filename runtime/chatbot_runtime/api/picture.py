@@ -1,14 +1,15 @@
 """What the dashboard shows, read in one go. Sections are replaced as a whole when they change."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
-from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chatbot_runtime.db.schema_queue import channels, messages, worker_leases
+from chatbot_runtime.db.ids import first_id
+from chatbot_runtime.db.schema_queue import channels, conversations, messages, worker_leases
 from chatbot_runtime.health.judge import QUEUE_AGE_LIMIT_S, QUEUE_DEPTH_LIMIT
+from chatbot_runtime.queue.conversations import Mode
 from chatbot_runtime.queue.stats import QueueStats, read_stats
 from chatbot_runtime.worker_web.lease import lease_name
 
@@ -18,9 +19,21 @@ Picture = dict[str, Any]
 
 
 async def read_picture(conn: AsyncConnection) -> Picture:
-    """Return `queue`, `traffic` and `channels` as JSON-ready values; no phone, name or text is among them."""
+    """Return `queue`, `traffic`, `conversations` and `channels` as JSON-ready values; no phone, name or text is among them."""
     stats = await read_stats(conn)
-    return {"queue": _queue(stats), "traffic": await _traffic(conn, stats.at), "channels": await _channels(conn, stats)}
+    return {
+        "queue": _queue(stats),
+        "traffic": await _traffic(conn, stats.at),
+        "conversations": await _with_people(conn),
+        "channels": await _channels(conn, stats),
+    }
+
+
+async def _with_people(conn: AsyncConnection) -> dict[str, int]:
+    """Count conversations that wait for a person, and those that a person has."""
+    modes = (Mode.PENDING_HUMAN, Mode.HUMAN)
+    query = sa.select(*(sa.func.count().filter(conversations.c.mode == mode) for mode in modes)).where(conversations.c.mode.in_(modes))
+    return {mode.value: count for mode, count in zip(modes, (await conn.execute(query)).one(), strict=True)}
 
 
 def _queue(stats: QueueStats) -> dict[str, Any]:
@@ -46,14 +59,9 @@ async def _traffic(conn: AsyncConnection, now: datetime) -> dict[str, int]:
         sa.func.count().filter(inbound),
         sa.func.count().filter(~inbound, messages.c.status.in_(("sent", "delivered", "read"))),
         sa.func.count().filter(~inbound, messages.c.status.in_(("failed", "dead", "expired"))),
-    ).where(messages.c.id >= _first_id(now - TRAFFIC_WINDOW))
+    ).where(messages.c.id >= first_id(now - TRAFFIC_WINDOW))
     received, sent, failed = (await conn.execute(query)).one()
     return {"windowSeconds": int(TRAFFIC_WINDOW.total_seconds()), "received": received, "sent": sent, "failed": failed}
-
-
-def _first_id(at: datetime) -> UUID:
-    """Return the least UUID version 7 of a moment."""
-    return UUID(int=int(at.astimezone(UTC).timestamp() * 1000) << 80)
 
 
 async def _channels(conn: AsyncConnection, stats: QueueStats) -> list[dict[str, Any]]:

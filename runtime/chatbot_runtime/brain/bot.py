@@ -71,6 +71,7 @@ class Bot:
                         default_locale=self._settings.bot_locale,
                         ttl=timedelta(minutes=self._settings.outbox_ttl_min),
                         backpressure=self._backpressure,
+                        human_idle=timedelta(hours=self._settings.human_idle_h),
                     )
         except DatabaseDown:
             raise

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from datetime import UTC, datetime
 from uuid import UUID
 
 _VERSION = 7 << 76
@@ -23,3 +24,8 @@ def uuid7() -> UUID:
         fresh = _Last.value + 1 + secrets.randbits(16)
     _Last.value = fresh
     return UUID(int=fresh)
+
+
+def first_id(at: datetime) -> UUID:
+    """Return the least UUID version 7 of a moment, so that an index on ids finds what came since."""
+    return UUID(int=int(at.astimezone(UTC).timestamp() * 1000) << 80)

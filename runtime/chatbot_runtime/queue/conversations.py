@@ -16,6 +16,12 @@ from chatbot_runtime.db.schema_queue import channels, contact_aliases, contacts,
 TAKEN_OVER: Final = "taken over"
 """Reason of a mode that changed because a person wrote."""
 
+BY_HAND: Final = "by hand"
+"""Reason of a mode that a person chose."""
+
+IDLE: Final = "the person was silent"
+"""Reason of a mode that came back to the bot by itself."""
+
 
 class Mode(StrEnum):
     """Who speaks: the bot, nobody until a person comes, a person, or nobody as the matter is closed."""

@@ -61,6 +61,7 @@ async def status(request: Request) -> dict[str, Any]:
         **_report(services, detailed=session is not None),
         "instance": settings.instance_name,
         "version": settings.release_version,
+        "humanIdleHours": settings.human_idle_h,
         "startedAt": services.started_at,
         "me": me_of(services, session).model_dump(by_alias=True) if session else None,
         "meKnown": known,

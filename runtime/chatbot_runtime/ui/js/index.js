@@ -5,6 +5,7 @@ import { html } from "./html.js";
 import { dateTime, has, t } from "./i18n.js";
 import { refresh } from "./live.js";
 import { Freshness, Queue } from "./panels.js";
+import { People } from "./people.js";
 import { run, Shell } from "./shell.js";
 import { Verdicts } from "./verdicts.js";
 
@@ -32,6 +33,8 @@ async function attempt(action) {
   local.busy = false;
   redraw();
 }
+
+const audited = (action) => attempt(async () => { await action(); local.auditFor = null; }); // the audit trail has it: read it again
 
 function onLogIn(event) {
   event.preventDefault();
@@ -90,7 +93,7 @@ const LogIn = ({ state }) => html`<section class="panel narrow" aria-labelledby=
   </form>
 </section>`;
 
-const Send = () => html`<section class="panel" aria-labelledby="send-title">
+const Send = ({ state }) => html`<section class="panel" aria-labelledby="send-title">
   <h2 id="send-title">${t("send.title")}</h2>
   <form onSubmit=${onSend}>
     <label for="to">${t("send.to")}</label>
@@ -98,6 +101,7 @@ const Send = () => html`<section class="panel" aria-labelledby="send-title">
     <p class="hint" id="to-hint">${t("send.to.hint")}</p>
     <label for="text">${t("send.text")}</label>
     <textarea id="text" name="text" rows="3" required maxlength="4096"></textarea>
+    <p class="hint">${state.health?.humanIdleHours ? t("send.takes", { hours: state.health.humanIdleHours }) : t("send.takes.kept")}</p>
     <${Failure} />
     <div role="status">${local.sent && html`<p class="notice good">${t("send.done", { id: local.sent.id })}</p>`}</div>
     <button type="submit" class="primary" disabled=${local.busy}>${t(local.busy ? "busy" : "send.submit")}</button>
@@ -118,8 +122,9 @@ function Home({ state }) {
   if (state.me === null) return html`<${LogIn} state=${state} />`;
   if (!state.me) return null;
   if (AUDIT_ROLES.includes(state.me.role)) loadAudit(state);
-  return html`<div class="columns"><${Queue} state=${state} />${SEND_ROLES.includes(state.me.role) && html`<${Send} />`}</div>
-    <${Decisions} state=${state} attempt=${(action) => attempt(async () => { await action(); local.auditFor = null; })} redraw=${redraw} />
+  return html`<div class="columns"><${Queue} state=${state} />${SEND_ROLES.includes(state.me.role) && html`<${Send} state=${state} />`}</div>
+    <${Decisions} state=${state} attempt=${audited} redraw=${redraw} />
+    ${SEND_ROLES.includes(state.me.role) && html`<${People} state=${state} attempt=${audited} redraw=${redraw} />`}
     ${AUDIT_ROLES.includes(state.me.role) && html`<${Audit} />`}`;
 }
 

@@ -19,6 +19,7 @@ function Figure({ label, value, detail, alarming }) {
 export function Queue({ state }) {
   const queue = state.snapshot?.queue;
   if (!queue) return null;
+  const people = state.snapshot.conversations;
   const states = Object.entries(queue.states).filter(([name]) => name in ATTENTION);
   return html`<section class="panel ${state.stale ? "stale" : ""}" aria-labelledby="queue-title">
     <h2 id="queue-title">${t("queue.title")}</h2>
@@ -26,6 +27,7 @@ export function Queue({ state }) {
       <${Figure} label=${t("queue.depth")} value=${number(queue.pending)} detail=${t("queue.limit", { limit: number(queue.depthLimit) })} alarming=${queue.pending > queue.depthLimit} />
       <${Figure} label=${t("queue.age")} value=${queue.oldestAgeSeconds === null ? "–" : duration(queue.oldestAgeSeconds)} detail=${t("queue.age.limit", { limit: duration(queue.ageLimitSeconds) })} alarming=${queue.oldestAgeSeconds > queue.ageLimitSeconds} />
       <${Figure} label=${t("queue.inbox")} value=${number(queue.inboxPending)} detail=${queue.inboxOldestAgeSeconds === null ? null : t("queue.inbox.age", { age: duration(queue.inboxOldestAgeSeconds) })} />
+      ${people && html`<${Figure} label=${t("queue.people")} value=${number(people.pending_human)} detail=${t("queue.people.have", { count: number(people.human) })} />`}
     </dl>
     ${states.some(([, count]) => count > 0) && html`<ul class="attention">
       ${states.filter(([, count]) => count > 0).map(([name, count]) => html`<li key=${name}><strong>${t(`state.${name}`)}: ${number(count)}.</strong> ${t(ATTENTION[name])}</li>`)}
