@@ -8,6 +8,7 @@ Exit codes: 0 done; 1 not done in time, or the API server refused; 2 started wro
 
 import argparse
 import asyncio
+import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -110,19 +111,38 @@ class Retirement:
         self._say(f"{key} is deleted")
 
     async def _release_all(self) -> int:
-        """Release the instances that this operator watches; those of other namespaces may be another operator's."""
+        """Release the instances that this operator watches, and name the others.
+
+        Those of other namespaces may be another operator's. Whether there is one would be a matter of Leases everywhere, which this
+        command has no right to read; so it says of each what a person can do.
+        """
         released = seen = 0
+        watched = self._operator.watched
         try:
-            for namespace in self._operator.watched or ("",):
-                async for page in self._client.list_pages("ChatbotInstance", namespace, metadata_only=True):
-                    for live in page.items:
-                        seen += 1
-                        released += await self._release(live)
+            async for page in self._client.list_pages("ChatbotInstance", metadata_only=True):
+                for live in page.items:
+                    if watched and live["metadata"]["namespace"] not in watched:
+                        self._name_left(live["metadata"])
+                        continue
+                    seen += 1
+                    released += await self._release(live)
         except NotServed:
             self._say("the kind ChatbotInstance is not installed; nothing to release")
             return 0
         self._say(f"{seen} instances looked at, {released} released; none was deleted")
         return released
+
+    def _name_left(self, metadata: dict[str, Any]) -> None:
+        """Say of an instance of a namespace that is not watched that it is still held, and how to free it."""
+        finalizers = metadata.get("finalizers") or []
+        if FINALIZER not in finalizers:
+            return
+        namespace, name = metadata["namespace"], metadata["name"]
+        patch = json.dumps(_without_ours(finalizers), separators=(",", ":"))
+        self._say(
+            f"{ObjectKey('ChatbotInstance', namespace, name)} is left as it is, because its namespace is not watched; "
+            f"if no other operator serves it: kubectl -n {namespace} patch chatbotinstance {name} --type=json -p '{patch}'"
+        )
 
     async def _release(self, live: dict[str, Any]) -> bool:
         """Take our finalizer, and nothing else, off one instance."""
@@ -132,12 +152,7 @@ class Retirement:
             finalizers = metadata.get("finalizers") or []
             if FINALIZER not in finalizers:
                 return False
-            path = f"/metadata/finalizers/{finalizers.index(FINALIZER)}"
-            operations = [
-                {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]},
-                {"op": "test", "path": path, "value": FINALIZER},
-                {"op": "remove", "path": path},
-            ]
+            operations = [{"op": "test", "path": "/metadata/uid", "value": metadata["uid"]}, *_without_ours(finalizers)]
             try:
                 await self._patiently(lambda: self._client.json_patch(key, operations), str(key))  # noqa: B023 awaited at once
             except NotFound:
@@ -164,6 +179,12 @@ class Retirement:
         if time.monotonic() >= self._deadline:
             raise TimedOut(f"timed out waiting for {what}")
         await asyncio.sleep(POLL_SECONDS)
+
+
+def _without_ours(finalizers: list[str]) -> list[dict[str, str]]:
+    """Return the JSON patch that takes our finalizer, and no other that has come to stand in its place, off the list."""
+    path = f"/metadata/finalizers/{finalizers.index(FINALIZER)}"
+    return [{"op": "test", "path": path, "value": FINALIZER}, {"op": "remove", "path": path}]
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

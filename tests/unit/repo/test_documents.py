@@ -1,10 +1,11 @@
 """What the documents say exists. Needs nothing but git."""
 
+import json
 import re
 
 import yaml
 
-from chatbot_operator.constants import APP_PORT, LABEL_INSTANCE
+from chatbot_operator.constants import APP_PORT, FINALIZER, LABEL_INSTANCE
 from chatbot_runtime.api.routes.webhooks import PATH
 from tools.generate import ROOT
 
@@ -43,6 +44,15 @@ def test_notes_and_readme_say_how_to_purge() -> None:
         places = [text.find(line) for line in lines]
         assert -1 not in places, name
         assert places == sorted(places), name
+
+
+def test_whoever_shortens_the_list_of_namespaces_finds_how_to_free_what_is_held() -> None:
+    path = "/metadata/finalizers/0"
+    patch = json.dumps([{"op": "test", "path": path, "value": FINALIZER}, {"op": "remove", "path": path}], separators=(",", ":"))
+    for name in ("README.md", "helm/chatbot-operator/templates/NOTES.txt", "helm/chatbot-operator/values.yaml"):
+        text = (ROOT / name).read_text()
+        assert "kubectl -n NAMESPACE patch chatbotinstance NAME --type=json" in text, name
+        assert f"-p '{patch}'" in text, name
 
 
 def test_the_way_in_of_the_readme_leads_to_the_webhook_of_the_sample() -> None:
