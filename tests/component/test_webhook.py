@@ -7,7 +7,7 @@ import asyncio
 import json
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from tests.component.running import (
     start_fixture,  # noqa: F401  a fixture
     text_webhook,
     wait_for,
+    wait_until,
     webhook,
 )
 from tests.component.servers import Database, Postgres
@@ -49,6 +50,30 @@ async def test_a_message_is_durable_when_the_answer_comes(api: Api, database: Da
     assert stored(database) == ["wamid.1"]
     assert database.sql("SELECT count(*) FROM inbox") == ["1"]
     assert database.sql("SELECT kind, pending FROM chat_lanes") == ["in|1"]
+
+
+async def test_forged_large_bodies_that_stop_half_way_keep_no_good_webhook_out(api: Api, database: Database) -> None:
+    """Their signatures are well-formed, so that they are read; nobody knows that they are false before they are whole."""
+    gone = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"x" * (MIB - 1)
+        await gone.wait()
+
+    async def forge() -> httpx.Response:
+        async with api.fresh_client() as client:
+            return await client.post(PATH, content=slow(), headers=signed(b"another body"))
+
+    forged = [asyncio.create_task(forge()) for _ in range(40)]
+    await wait_until(lambda: any(task.done() for task in forged), "the first refusal")
+    assert (await deliver(api, text_webhook(("wamid.1", "hola")))).status_code == 200
+    gone.set()
+    answers = await asyncio.gather(*forged)
+    assert {answer.status_code for answer in answers} == {401, 503}
+    assert all("retry-after" in answer.headers for answer in answers if answer.status_code == 503)
+    assert (await deliver(api, text_webhook(("wamid.2", "x" * 2 * MIB)))).status_code == 200
+    assert stored(database) == ["wamid.1", "wamid.2"]
 
 
 async def test_a_replay_is_200_and_stored_once(api: Api, database: Database) -> None:

@@ -25,6 +25,12 @@ BODY_MAX: Final = 64 * 1024
 BODY_S: Final = 10.0
 """Seconds in which a body must have come: who sends it drop by drop holds a connection, and at the end a drain, for no longer."""
 
+WEBHOOKS_HELD_MAX: Final = 64 * 1024 * 1024
+"""Bytes of webhook bodies that a process holds at once: else as many as there are connections could end it by their memory."""
+WEBHOOKS_RESERVE: Final = 16 * 1024 * 1024
+"""Bytes of those that are kept for bodies of at most `BODY_MAX`."""
+HELD_RETRY_S: Final = 10
+
 CSP: Final = (
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'; "
     "img-src 'self' data:; require-trusted-types-for 'script'"
@@ -42,6 +48,7 @@ class Frame:
     def __init__(self, app: ASGIApp, lifecycle: Lifecycle, *, https: bool) -> None:
         self._app = app
         self._lifecycle = lifecycle
+        self._budget = Budget()
         self._headers = _security_headers(https=https)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,13 +81,16 @@ class Frame:
                 message["headers"] = [*message["headers"], *self._answer_headers(request_id, code, api=api)]
             await send(message)
 
-        limit = WEBHOOK_MAX if scope["path"].startswith("/webhooks/") else BODY_MAX
+        webhook = scope["path"].startswith("/webhooks/")
+        limit = WEBHOOK_MAX if webhook else BODY_MAX
+        body = _Body(receive, limit, self._budget if webhook else None)
         try:
             if _declared_length(scope["headers"]) > limit:
                 await _too_large(limit, request_id)(scope, receive, framed_send)
             else:
-                await self._app(scope, _limited(receive, limit), framed_send)
+                await self._app(scope, body.receive, framed_send)
         finally:
+            body.forget()
             _account(scope, code, time.perf_counter() - started)
 
     def _answer_headers(self, request_id: str, code: int, *, api: bool) -> Iterable[tuple[bytes, bytes]]:
@@ -126,28 +136,67 @@ def _too_large(limit: int, request_id: str) -> ASGIApp:
     return problem(413, "too-large", f"The body may have at most {limit} bytes.", request_id=request_id)
 
 
-def _limited(receive: Receive, limit: int) -> Receive:
-    """Return a `receive` that stops a body that is too slow, or too large without having said so."""
-    seen, whole = 0, False
-    deadline = asyncio.get_running_loop().time() + BODY_S
+class Budget:
+    """Bytes of webhook bodies that one process holds at once, as nobody has proved who sent them before they are whole."""
 
-    async def limited() -> Message:
-        nonlocal seen, whole
-        if whole:  # what comes now is only that the client has left, which takes as long as the answer
-            return await receive()
+    def __init__(self, limit: int = WEBHOOKS_HELD_MAX, reserve: int = WEBHOOKS_RESERVE) -> None:
+        self._limit = limit
+        self._reserve = reserve
+        self.held = 0
+
+    def take(self, count: int, *, large: bool) -> bool:
+        """Note bytes, or refuse them; a large body leaves the reserve to small ones, which true webhooks are."""
+        if self.held + count > self._limit - (self._reserve if large else 0):
+            return False
+        self.held += count
+        return True
+
+    def give_back(self, count: int) -> None:
+        """Note that bytes are held no longer."""
+        self.held -= count
+
+
+class _Body:
+    """A request's body on its way: stops one that is too slow, too large without having said so, or more than can be held now."""
+
+    def __init__(self, receive: Receive, limit: int, budget: Budget | None) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._budget = budget
+        self._seen = self._charged = 0
+        self._whole = False
+        self._deadline = asyncio.get_running_loop().time() + BODY_S
+
+    async def receive(self) -> Message:
+        """Stand in for the server's `receive`."""
+        if self._whole:  # what comes now is only that the client has left, which takes as long as the answer
+            return await self._receive()
         try:
-            async with asyncio.timeout_at(deadline):
-                message = await receive()
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
         except TimeoutError:
             raise HTTPException(408, f"The body did not come within {BODY_S:g} s.") from None
         if message["type"] == "http.request":
-            seen += len(message.get("body", b""))
-            whole = not message.get("more_body", False)
-            if seen > limit:
-                raise HTTPException(413, f"The body may have at most {limit} bytes.")
+            self._count(len(message.get("body", b"")))
+            self._whole = not message.get("more_body", False)
         return message
 
-    return limited
+    def _count(self, more: int) -> None:
+        self._seen += more
+        if self._seen > self._limit:
+            raise HTTPException(413, f"The body may have at most {self._limit} bytes.")
+        if self._budget is None:
+            return
+        if not self._budget.take(more, large=self._seen > BODY_MAX):
+            metrics.RATE_LIMITED.labels(limit="webhook-bytes").inc()
+            headers = {"Retry-After": str(HELD_RETRY_S), "Connection": "close"}
+            raise HTTPException(503, "Too many bodies are on their way at once; try again later.", headers)
+        self._charged += more
+
+    def forget(self) -> None:
+        """Give back what was held; the request is over, however it ended."""
+        if self._budget is not None:
+            self._budget.give_back(self._charged)
 
 
 def _account(scope: Scope, code: int, seconds: float) -> None:
