@@ -33,6 +33,16 @@ def test_an_answer_is_understood(status: int, raw: bytes, answer: Answer) -> Non
     assert read_answer(status, raw, "7") == answer
 
 
+def test_a_bare_503_may_follow_a_send_that_arrived() -> None:
+    """A proxy answers so too when its connection to the provider broke after the request had passed; only a Retry-After says otherwise."""
+    assert read_answer(503, b"upstream connect error or disconnect/reset before headers", None) == Unknown(
+        "status 503 from something before the provider"
+    )
+    assert read_answer(503, b"", "soon") == NotSent("turned away with status 503")
+    answer = read_answer(503, error(2), None)
+    assert isinstance(answer, Rejected), "the provider's own word"
+
+
 @pytest.mark.parametrize(
     ("code", "http", "fault"),
     [
@@ -80,10 +90,8 @@ def test_marketing_that_the_provider_holds_back_waits_for_hours() -> None:
     assert outcome(Rejected(classify(131049, 400, "x"))).delay_s == LATER_S
 
 
-@pytest.mark.parametrize(
-    ("header", "seconds"), [("12", 12.0), ("999999", 3600.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None), (None, None), ("-1", None)]
-)
-def test_retry_after_is_read_and_bounded(header: str | None, seconds: float | None) -> None:
+@pytest.mark.parametrize(("header", "seconds"), [("12", 12.0), ("999999", 3600.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("-1", None)])
+def test_retry_after_is_read_and_bounded(header: str, seconds: float | None) -> None:
     answer = read_answer(503, b"", header)
     assert isinstance(answer, NotSent)
     assert answer.retry_after_s == seconds

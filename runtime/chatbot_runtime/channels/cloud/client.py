@@ -125,7 +125,9 @@ async def _whole(content: aiohttp.StreamReader) -> bytes:
 def read_answer(status: int, raw: bytes, retry_after: str | None) -> Answer:
     """Understand an answer. Pure.
 
-    A 2xx without an id, and a server error that does not come from the provider itself, may hide an accepted message.
+    A 2xx without an id, and a server error that does not come from the provider itself, may hide an accepted message. So may a bare 503: a
+    proxy gives it also when the connection to what lies behind it broke after the request had passed. With Retry-After it is the answer of
+    something that turned the request away before it looked at it.
     """
     try:
         document = orjson.loads(raw)
@@ -138,7 +140,7 @@ def read_answer(status: int, raw: bytes, retry_after: str | None) -> Answer:
     error = document.get("error") if isinstance(document, dict) else None
     if isinstance(error, dict) and isinstance(error.get("code"), int):
         return Rejected(_error(error, status), wait)
-    if status == 503 or 300 <= status < 400:
+    if (status == 503 and retry_after is not None) or 300 <= status < 400:
         return NotSent(f"turned away with status {status}", wait)
     if status >= 500:
         return Unknown(f"status {status} from something before the provider")
