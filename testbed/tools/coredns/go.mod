@@ -1,3 +1,5 @@
+// Pins CoreDNS, the DNS of a test bed with a real node.
+
 module example.invalid/testbed/coredns
 
 go 1.26.0

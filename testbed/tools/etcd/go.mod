@@ -1,3 +1,5 @@
+// Pins etcd, the store of every test bed.
+
 module example.invalid/testbed/etcd
 
 go 1.26.0

@@ -1,3 +1,5 @@
+// Pins the Helm that installs the chart in the demo and the tests.
+
 module example.invalid/testbed/helm
 
 go 1.26.0

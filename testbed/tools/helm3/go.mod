@@ -1,3 +1,5 @@
+// Pins the last major version before, for the test that the chart installs with it too.
+
 module example.invalid/testbed/helm3
 
 go 1.26.0

@@ -1,3 +1,5 @@
+// Pins kube-router, which enforces the NetworkPolicies of a test bed with a real node.
+
 module example.invalid/testbed/kube-router
 
 go 1.26.0

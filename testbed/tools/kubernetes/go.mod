@@ -1,3 +1,5 @@
+// Pins Kubernetes: the control plane of every test bed, and a real node's kubelet and kube-proxy.
+
 module example.invalid/testbed/kubernetes
 
 go 1.26.0

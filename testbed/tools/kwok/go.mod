@@ -1,3 +1,5 @@
+// Pins kwok, which plays the nodes and pods of a test bed with --sim.
+
 module example.invalid/testbed/kwok
 
 go 1.26.0

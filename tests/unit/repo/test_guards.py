@@ -1,6 +1,7 @@
 """Rules of the repository that no linter knows. Needs nothing but git."""
 
 import ast
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -61,27 +62,41 @@ def test_requirements_are_locked_by_hash() -> None:
         assert unhashed == []
 
 
+COMMENTS = ("#", "//", "/*", "<!--", "{{/*", "{{- /*", "--")
+SILENT = {
+    r"(.*\.)?LICENSE": "a licence is kept word for word",
+    r"runtime/chatbot_runtime/ui/vendor/.*": "kept as published; tools/vendor.py says what it is",
+    r".*/i18n/.*\.json": "texts by language; the format has no comments",
+    r".*/go\.sum": "hashes that go writes",
+    r"requirements/.*\.txt": "pins and hashes that `make lock` writes",
+    r"runtime/chatbot_runtime/ui/icon\.svg": "a picture that says itself what it is",
+    r"tests/golden/expected/.*": "what tests/golden/test_golden.py compares with, as it writes it",
+}
+"""Files that say nowhere why they exist, each with the reason."""
+
+
 def _says_why(path: Path) -> bool:
     text = text_of(path)
     if not text.strip():
         return path.name in {"__init__.py", "py.typed"}
     if path.suffix == ".py":
         return bool(re.match(r'\s*(#[^\n]*\n)*\s*r?"""\S', text))
+    if path.suffix == ".json":
+        return bool(json.loads(text).get("description"))
     lines = [line for line in text.splitlines() if line != "<!doctype html>"]
     first = lines[1] if lines[0].startswith("#!") and len(lines) > 1 else lines[0]
-    return first.startswith(("#", "//", "/*", "<!--", "{{/*", "--"))
+    return first.startswith(COMMENTS)
 
 
-def test_every_source_file_says_why_it_exists() -> None:
-    # Data, locks and files whose format allows no comment are known by their folder.
-    kinds = {".py", ".sh", ".js", ".css", ".toml", ".yaml", ".yml", ".md", ".html", ".tpl", ".c", ""}
-    exempt = re.compile(r"^(LICENSE|\.gitignore|\.dockerignore|tests/.*(data|golden|snapshots|__snapshots__)/|.*/vendor/)")
-    silent = []
-    for path in tracked():
-        name = str(path.relative_to(ROOT))
-        if path.suffix in kinds and not exempt.match(name) and text_of(path) and not _says_why(path):
-            silent.append(name)
-    assert silent == []
+def test_every_file_says_why_it_exists() -> None:
+    named = {str(path.relative_to(ROOT)): path for path in tracked()}
+    unnamed = {name: path for name, path in named.items() if not any(re.fullmatch(pattern, name) for pattern in SILENT)}
+    assert [name for name, path in unnamed.items() if not _says_why(path)] == []
+
+
+def test_every_exception_stands_for_a_file() -> None:
+    names = [str(path.relative_to(ROOT)) for path in tracked()]
+    assert [pattern for pattern in SILENT if not any(re.fullmatch(pattern, name) for name in names)] == []
 
 
 MAX_LINES = {"file": 400, "function": 50}
