@@ -10,7 +10,12 @@ from tests.support.helm import Helm
 from tests.support.kubeapi import path
 from tests.support.site import Site
 
-KINDS = ("Deployment", "Pod", "Service", "ServiceAccount", "Job", "PodDisruptionBudget", "Role", "RoleBinding", "Lease")
+KINDS = (
+    "Deployment", "Pod", "Service", "ServiceAccount", "Job", "PodDisruptionBudget", "Role", "RoleBinding", "Lease", "Secret", "ConfigMap",
+)  # fmt: skip
+WIDE = ("ClusterRole", "ClusterRoleBinding")
+OF_EVERY_NAMESPACE = {"ServiceAccount": ["default"], "ConfigMap": ["kube-root-ca.crt"]}
+"""What Kubernetes itself puts into each namespace."""
 
 
 @pytest.fixture
@@ -25,6 +30,11 @@ def tag(site: Site) -> str:
     deployment = site.api.get(path("Deployment", OPERATOR, OPERATOR))
     image: str = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
     return image.rpartition(":")[2]
+
+
+def names(site: Site, collection: str) -> list[str]:
+    """Return the names of all objects of a collection."""
+    return [each["metadata"]["name"] for each in site.api.get(collection)["items"]]
 
 
 def test_helm_test_passes(helm: Helm) -> None:
@@ -47,8 +57,9 @@ def test_a_killed_operator_is_replaced_and_nothing_restarts(site: Site) -> None:
 def test_chatbots_outlive_their_operator(site: Site, helm: Helm, demo: Demo, tag: str) -> None:
     pods = site.pods()
     helm.run("uninstall", OPERATOR, f"--namespace={OPERATOR}", "--wait", "--timeout=200s")
-    left = {kind: [each["metadata"]["name"] for each in site.api.get(path(kind, OPERATOR))["items"]] for kind in KINDS}
-    assert left == {kind: [] for kind in KINDS} | {"ServiceAccount": ["default"]}
+    left = {kind: names(site, path(kind, OPERATOR)) for kind in KINDS}
+    assert left == {kind: [] for kind in KINDS} | OF_EVERY_NAMESPACE
+    assert [name for kind in WIDE for name in names(site, path(kind)) if name.startswith(OPERATOR)] == []
     assert "deletionTimestamp" not in site.instance()["metadata"]
     assert site.converse("Hola")
     helm.run("install", OPERATOR, str(CHART), f"--namespace={OPERATOR}", f"--set=image.tag={tag}", "--wait", "--timeout=180s")
