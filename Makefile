@@ -102,13 +102,19 @@ bench: packages venv ## Measure operator and runtime beside the floor and a peer
 
 # --- a cluster on this machine ---------------------------------------------------------------------------------------
 
+# What the test bed itself goes by (testbed/cli.py): the site that it saved, or processes that it began to start.
+CLUSTER := $${TESTBED_DIR:-$${TESTBED_CACHE:-$$HOME/.cache/chatbot-testbed}/run}
+CLUSTER_UP := [ -e "$(CLUSTER)/site.json" ] || [ -d "$(CLUSTER)/pids" ]
+
 .PHONY: demo
 demo: venv ## From nothing to a chatbot that answers a WhatsApp message (needs root)
 	@$(BIN)/python -m testbed demo
 
+# Only the environment knows how to take a cluster down, so it is made anew for one that outlived it.
 .PHONY: demo-down
 demo-down: ## Remove the demo's cluster without a trace
-	@if [ -x $(BIN)/python ]; then $(BIN)/python -m testbed demo-down; fi
+	@if [ ! -x $(BIN)/python ] && { $(CLUSTER_UP); }; then $(MAKE) --no-print-directory venv; fi
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m testbed demo-down; else echo "no cluster is up in $(CLUSTER)"; fi
 
 .PHONY: images
 images: venv ## Build the container images
@@ -118,4 +124,5 @@ images: venv ## Build the container images
 
 .PHONY: clean
 clean: ## Remove what was built or cached in the checkout
+	@if $(CLUSTER_UP); then echo "a cluster is up in $(CLUSTER): run \`make demo-down\` first" >&2; exit 2; fi
 	rm -rf $(VENV) build-cache artifacts dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
