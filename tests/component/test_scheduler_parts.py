@@ -3,17 +3,23 @@
 import asyncio
 import time
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from chatbot_runtime.db.engine import transaction
 from chatbot_runtime.lifecycle import Lifecycle
+from chatbot_runtime.queue.enqueue import Outgoing, enqueue_message
+from chatbot_runtime.queue.reconcile import BATCH
+from chatbot_runtime.queue.states import Origin
 from chatbot_runtime.scheduler import main
-from chatbot_runtime.scheduler.periodic import Job
+from chatbot_runtime.scheduler.jobs import JOBS
+from chatbot_runtime.scheduler.periodic import ROUNDS_MAX, Job, run_due, run_rest
 from chatbot_runtime.settings import Settings
 from testbed.providers.cloud_api import Provider, Rule
-from tests.component.kit import conversation, enqueue, eventually
+from tests.component.kit import NO_LIMIT, conversation, drifted, enqueue, eventually, rows
 from tests.component.servers import _free_port
 from tests.component.world import provider
 
@@ -73,6 +79,36 @@ async def test_a_job_that_fails_keeps_no_other_from_running(own: Settings, monke
     lifecycle.stopping.set()
     assert await running == 0
     assert (tries["wrong"], tries["slow"]) == (1, 1), "one that has just failed waits"
+
+
+async def test_all_that_waited_too_long_expires_in_one_run_a_transaction_a_batch(engine: AsyncEngine) -> None:
+    chats = [await conversation(engine, number) for number in range(5)]
+    count = 2 * BATCH + 7
+    async with transaction(engine) as conn:
+        for number in range(count):
+            message = Outgoing(chats[number % 5], Origin.BULK, "hi")
+            await enqueue_message(conn, message, ttl=timedelta(seconds=-1), backpressure=NO_LIMIT)
+    await enqueue(engine, chats[0], "still in time")
+    [job] = [job for job in JOBS if job.name == "expire"]
+    assert await run_due(engine, job)
+    assert await run_rest(engine, job) == 2
+    assert await rows(engine, "SELECT status, count(*), count(DISTINCT xmin::text) FROM messages GROUP BY 1 ORDER BY 1") == [
+        ("expired", count, 3),
+        ("queued", 1, 1),
+    ]
+    assert await drifted(engine) == []
+
+
+async def test_a_rest_without_end_leaves_time_for_other_jobs_and_a_stop_ends_it(engine: AsyncEngine) -> None:
+    async def nothing(_conn: AsyncConnection) -> str:
+        return ""
+
+    async def endless(_conn: AsyncConnection) -> bool:
+        return True
+
+    job = Job("endless", 1, nothing, rest=endless)
+    assert await run_rest(engine, job) == ROUNDS_MAX
+    assert await run_rest(engine, job, lambda: True) == 0
 
 
 async def _many(tries: Counter[str]) -> bool:

@@ -26,8 +26,13 @@ log = structlog.get_logger(__name__)
 
 
 async def expire_waiting(conn: AsyncConnection) -> str:
-    """Expire what waited longer than it may."""
+    """Expire a first batch of what waited longer than it may."""
     return f"{await reconcile.expire(conn)} expired"
+
+
+async def expire_more(conn: AsyncConnection) -> bool:
+    """Expire another batch. One a minute would let a channel's long outage be sent late for hours."""
+    return await reconcile.expire(conn) == reconcile.BATCH
 
 
 async def derive_lanes(conn: AsyncConnection) -> str:
@@ -69,7 +74,7 @@ async def forget(conn: AsyncConnection) -> str:
 
 
 JOBS: Final = (
-    Job("expire", 60, expire_waiting),
+    Job("expire", 60, expire_waiting, rest=expire_more),
     Job("lanes", 3600, derive_lanes, at_start=True),
     Job("retention", 3600, forget),
     Job("audit-verify", 86_400, verify_audit, at_start=True),

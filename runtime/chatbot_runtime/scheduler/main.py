@@ -38,7 +38,7 @@ from chatbot_runtime.redis.wake import Topic, Waker
 from chatbot_runtime.scheduler.gauges import EVERY_S, QueueGauges
 from chatbot_runtime.scheduler.jobs import JOBS
 from chatbot_runtime.scheduler.loops import Work, keep
-from chatbot_runtime.scheduler.periodic import run_due, run_now
+from chatbot_runtime.scheduler.periodic import run_due, run_now, run_rest
 from chatbot_runtime.settings import Role, Settings
 
 EXIT_FAILED: Final = 1
@@ -175,7 +175,9 @@ class Scheduler:
                 continue
             try:
                 with lifecycle.work():
-                    if not await run_due(self._engine, job) and job.name in self._unseen:
+                    if await run_due(self._engine, job):
+                        await run_rest(self._engine, job, lifecycle.stopping.is_set)
+                    elif job.name in self._unseen:
                         await run_now(self._engine, job)
             except DatabaseDown as error:
                 down = error

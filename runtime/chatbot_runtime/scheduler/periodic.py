@@ -1,7 +1,7 @@
 """Periodic jobs: the planned time of each run is a unique key, written in the same transaction as the job's effect.
 
 So of any number of schedulers exactly one does a run, a crash in the middle leaves nothing, and after an outage only the newest missed run
-is made up for.
+is made up for. What is too much for one transaction follows in others; a crash leaves it to the next run.
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,6 +19,8 @@ from chatbot_runtime.db.engine import transaction
 from chatbot_runtime.db.schema_queue import schedule_fires
 
 DETAIL_MAX: Final = 500
+ROUNDS_MAX: Final = 50
+"""Transactions of one run's rest; what is left then is the next run's, so that other jobs come to their turn."""
 
 log = structlog.get_logger(__name__)
 
@@ -31,12 +33,14 @@ class Job:
         name: key of its runs.
         every_s: seconds between planned times, which are multiples of it since 1970.
         run: the effect, in the given transaction; returns one sentence on what it did.
+        rest: more of the effect, in a transaction of its own; returns whether there may be still more. None when one transaction does it.
         at_start: whether a process does it once when it starts as well, because a gauge of the process holds the result.
     """
 
     name: str
     every_s: int
     run: Callable[[AsyncConnection], Awaitable[str]]
+    rest: Callable[[AsyncConnection], Awaitable[bool]] | None = None
     at_start: bool = False
 
 
@@ -70,6 +74,30 @@ async def run_due(engine: AsyncEngine, job: Job) -> bool:
         await conn.execute(schedule_fires.update().where(mine).values(done))
     _note(job, detail)
     return True
+
+
+async def run_rest(engine: AsyncEngine, job: Job, stopping: Callable[[], bool] = lambda: False) -> int:
+    """Do what a run has left over, each round in a transaction of its own.
+
+    Args:
+        engine: connection pool.
+        job: has just run.
+        stopping: ends it before the next round.
+
+    Returns:
+        How many rounds it took.
+
+    Raises:
+        DatabaseDown: earlier rounds are done; what is left is the next run's.
+    """
+    more, rounds = job.rest is not None, 0
+    while job.rest is not None and more and rounds < ROUNDS_MAX and not stopping():
+        async with transaction(engine) as conn:
+            more = await job.rest(conn)
+        rounds += 1
+    if more and rounds:
+        log.warning("job_left_over", job=job.name, rounds=rounds)
+    return rounds
 
 
 async def run_now(engine: AsyncEngine, job: Job) -> None:
