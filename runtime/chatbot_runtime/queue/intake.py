@@ -6,6 +6,7 @@ after that commit.
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from typing import Final
 
 import structlog
@@ -47,28 +48,46 @@ class Intake:
         """
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((inbound, done))
-        if len(self._writers) < WRITERS:
+        self._start_writer()
+        await done
+
+    def _start_writer(self) -> None:
+        if self._waiting and len(self._writers) < WRITERS:
             writer = asyncio.create_task(self._write())
             self._writers.add(writer)
-            writer.add_done_callback(self._writers.discard)
-        await done
+            writer.add_done_callback(self._ended)
+
+    def _ended(self, writer: asyncio.Task[None]) -> None:
+        """Follow a writer: what came while it was ending, or waits as a fault of ours has ended it, would find none."""
+        self._writers.discard(writer)
+        if writer.cancelled():
+            _fail(self._waiting, asyncio.CancelledError())
+            self._waiting.clear()
+            return
+        if (error := writer.exception()) is not None:
+            log.error("intake_writer_failed", exc_info=error)
+        self._start_writer()
 
     async def _write(self) -> None:
         """Store what waits until nothing does."""
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(TOGETHER_MAX, len(self._waiting)))]
             try:
-                await self._record(*(inbound for inbound, _ in batch))
+                await self._record_all(batch)
             except DatabaseDown as error:
                 _fail(batch, error)
-            except REFUSALS as error:
-                await self._one_by_one(batch, error)
             except BaseException as error:
                 _fail(batch, error)  # a fault of ours, or the end of the process: whoever waits must learn it
                 raise
             else:
                 for _, done in batch:
                     _succeed(done)
+
+    async def _record_all(self, batch: list[tuple[Inbound, asyncio.Future[None]]]) -> None:
+        try:
+            await self._record(*(inbound for inbound, _ in batch))
+        except REFUSALS as error:
+            await self._one_by_one(batch, error)
 
     async def _one_by_one(self, batch: list[tuple[Inbound, asyncio.Future[None]]], error: Exception) -> None:
         """Find the delivery that can't be stored, so that it takes none of the others with it."""
@@ -104,7 +123,7 @@ def _succeed(done: asyncio.Future[None]) -> None:
         done.set_result(None)
 
 
-def _fail(batch: list[tuple[Inbound, asyncio.Future[None]]], error: BaseException) -> None:
+def _fail(batch: Iterable[tuple[Inbound, asyncio.Future[None]]], error: BaseException) -> None:
     for _, done in batch:
         if not done.done():
             done.set_exception(error if isinstance(error, Exception) else DatabaseDown("the process is ending"))
