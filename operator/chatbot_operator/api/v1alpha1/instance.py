@@ -285,6 +285,8 @@ class ExternalCache(ApiModel):
 _MAX_MEMORY_RULES = (
     # Redis takes 0 for no limit at all, and with hardly any memory it evicts what was just written.
     Rule("quantity(self.maxMemory).compareTo(quantity('16Mi')) >= 0", "maxMemory must be at least 16Mi", "maxMemory"),
+    # The default limit of the container is larger, and must be an amount that the API server can store too.
+    Rule("quantity(self.maxMemory).compareTo(quantity('4Ei')) <= 0", "maxMemory must be at most 4Ei", "maxMemory"),
     Rule("!self.maxMemory.endsWith('m')", "maxMemory must be in bytes, not in thousandths (suffix m)", "maxMemory"),
 )
 
