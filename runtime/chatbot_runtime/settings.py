@@ -63,7 +63,9 @@ class Settings(BaseSettings):
     database_password: SecretStr | None = Field(None, description="Password of DATABASE_USER.")
     database_app_role: str | None = Field(None, description="Role that migrate grants the runtime's rights to.")
     db_pool_size: Annotated[int, Field(ge=1, le=100)] = Field(10, description="Connections that one process may hold.")
-    db_statement_timeout_ms: Annotated[int, Field(ge=100)] = Field(10_000, description="Longest statement of a long-running command.")
+    db_statement_timeout_ms: Annotated[int, Field(ge=100, le=600_000)] = Field(
+        10_000, description="Longest statement of a long-running command."
+    )
     db_connect_timeout_s: Annotated[float, Field(gt=0, le=60)] = Field(3.0, description="Longest wait for a new connection.")
 
     # -- cache
@@ -76,8 +78,10 @@ class Settings(BaseSettings):
     jwt_secret: SecretStr | None = Field(None, description="Key that signs short-lived tokens (CSRF, ws-token); at least 32 characters.")
     admin_username: str = Field("admin", description="First administrator.")
     admin_password: SecretStr | None = Field(None, description="Password of the first administrator; at least 12 characters.")
-    session_idle_min: Annotated[int, Field(ge=1)] = Field(30, description="Minutes without a request after which a session ends.")
-    session_max_h: Annotated[int, Field(ge=1)] = Field(12, description="Hours after which a session ends in any case.")
+    session_idle_min: Annotated[int, Field(ge=1, le=525_600)] = Field(
+        30, description="Minutes without a request after which a session ends."
+    )
+    session_max_h: Annotated[int, Field(ge=1, le=8760)] = Field(12, description="Hours after which a session ends in any case.")
 
     # -- WhatsApp Cloud API
     wa_phone_number_id: str | None = Field(None, description="Cloud API phone number id; absent when no cloud channel is declared.")
@@ -87,7 +91,7 @@ class Settings(BaseSettings):
     wa_app_secret: SecretStr | None = Field(None, description="Key of webhook signatures (app).")
     wa_verify_token: SecretStr | None = Field(None, description="Token of the webhook subscription (app).")
     cloud_rate: Annotated[int, Field(ge=1, le=1000)] = Field(70, description="Cloud sends a second and number.")
-    cloud_pair_interval_s: Annotated[float, Field(ge=0)] = Field(
+    cloud_pair_interval_s: Annotated[float, Field(ge=0, le=3600)] = Field(
         6.0, description="Seconds between sends to one recipient once its burst is used."
     )
 
@@ -99,10 +103,12 @@ class Settings(BaseSettings):
     queue_soft_max: Annotated[int, Field(ge=1)] = Field(10_000, description="Waiting messages above which mass sendings are refused.")
     queue_hard_max: Annotated[int, Field(ge=1)] = Field(50_000, description="Waiting messages above which only people's are taken.")
     outbox_max_attempts: Annotated[int, Field(ge=1, le=50)] = Field(8, description="Tries before a message is dead.")
-    outbox_ttl_min: Annotated[int, Field(ge=1)] = Field(1440, description="Minutes after which an unsent message expires.")
+    outbox_ttl_min: Annotated[int, Field(ge=1, le=525_600)] = Field(1440, description="Minutes after which an unsent message expires.")
     unknown_policy: Literal["hold", "resend"] = Field("hold", description="What becomes of a send whose outcome stays unknown.")
-    unknown_wait_s: Annotated[int, Field(ge=1)] = Field(120, description="Seconds to wait for a status of a send with unknown outcome.")
-    lease_ttl_s: Annotated[int, Field(ge=3)] = Field(60, description="Seconds a lane or worker lease lasts without a heart-beat.")
+    unknown_wait_s: Annotated[int, Field(ge=1, le=604_800)] = Field(
+        120, description="Seconds to wait for a status of a send with unknown outcome."
+    )
+    lease_ttl_s: Annotated[int, Field(ge=3, le=3600)] = Field(60, description="Seconds a lane or worker lease lasts without a heart-beat.")
 
     # -- bot
     bot_locale: Literal["es", "en"] = Field("es", description="Language until the contact's is recognised.")

@@ -177,6 +177,18 @@ async def test_statistics_say_what_waits_and_what_is_paused(engine: AsyncEngine)
     ]
 
 
+async def test_the_sender_ends_no_pause_that_still_lasts(engine: AsyncEngine) -> None:
+    await conversation(engine)
+    async with transaction(engine) as conn:
+        await pause(conn, CHANNEL, "a person's", seconds=None)
+        await pause(conn, CHANNEL, "the token is refused", seconds=0)
+    async with transaction(engine) as conn:
+        assert not await resume(conn, CHANNEL, over=True)
+    await run(engine, "UPDATE channels SET paused_until = now()")
+    async with transaction(engine) as conn:
+        assert await resume(conn, CHANNEL, over=True)
+
+
 async def test_a_huge_penalty_is_cut(limiter: Limiter) -> None:
     await limiter.penalise(NUMBER, 86_400)
     wait = await limiter.take([NUMBER])

@@ -82,3 +82,17 @@ def test_trusted_proxies_are_networks(given: str, understood: str) -> None:
 @pytest.mark.parametrize("given", ["*", "ingress", "10.256.0.0/16", "10.0.0.0/8,", "10.0.0.0/33"])
 def test_a_proxy_that_nobody_would_trust_is_refused(given: str) -> None:
     assert refused(database_url=GOOD, trusted_proxies=given).startswith("TRUSTED_PROXIES: must be addresses or networks")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "db_statement_timeout_ms", "session_idle_min", "session_max_h", "cloud_pair_interval_s", "outbox_ttl_min", "unknown_wait_s",
+        "lease_ttl_s", "human_idle_h",
+    ],
+)  # fmt: skip
+def test_a_time_with_too_many_digits_is_refused_by_its_name(name: str) -> None:
+    """It would start, and then no date could hold what it is added to: each request and each turn would fail."""
+    text = refused(**{"database_url": GOOD, name: "1440144014401440"})
+    assert text.startswith(f"{name.upper()}: Input should be less than or equal to")
+    assert "1440144014401440" not in text

@@ -223,7 +223,7 @@ class CloudSender:
         """Do what an answer means for more than its message."""
         if isinstance(answer, Accepted) and self._probing:
             async with transaction(self._engine) as conn:
-                await resume(conn, self._channel)
+                await resume(conn, self._channel, over=True)
         if not isinstance(answer, Rejected):
             return
         if answer.error.fault is Fault.THROTTLE:
