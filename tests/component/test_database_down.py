@@ -89,6 +89,19 @@ def test_a_role_that_lacks_a_right_is_named_and_ends_no_process(
     process.wait_ready()
 
 
+def test_work_without_a_right_that_no_probe_needs_waits_and_says_so_once(start: Callable[..., RuntimeProcess], database: Database) -> None:
+    scheduler = start("scheduler").wait_ready()
+    database.sql(f"REVOKE SELECT ON status_inbox FROM {APP}")  # noqa: S608  values of this test
+    wait_for(lambda: scheduler.died() or scheduler.events("work_waits"), "the work waits")
+    assert not scheduler.died(), scheduler.output()
+    [line] = scheduler.events("work_waits")
+    assert (line["work"], line["level"]) == ("statuses", "warning")
+    assert "GRANT SELECT" in line["reason"]
+    database.sql(f"GRANT SELECT ON status_inbox TO {APP}")
+    database.sql("INSERT INTO status_inbox (channel_id, provider_message_id, status, error, at) VALUES ('cloud:1', 'x', 'sent', '', now())")
+    wait_for(lambda: database.sql("SELECT 1 FROM status_inbox WHERE next_at > received_at"), "the status is looked at")
+
+
 async def test_whatever_error_the_database_gives_a_probe_is_a_finding(engine: AsyncEngine, database: Database) -> None:
     database.sql("ALTER TABLE inbox RENAME COLUMN received_at TO taken_at")
     finding = (await DatabaseProbe(engine, contents=True)())[DATABASE]

@@ -6,6 +6,7 @@ from typing import Final
 
 import structlog
 
+from chatbot_runtime.db.engine import UNREACHABLE
 from chatbot_runtime.errors import DatabaseDown
 from chatbot_runtime.health.board import Status
 from chatbot_runtime.health.monitor import Monitor
@@ -34,7 +35,11 @@ class Work:
 
 
 async def keep(work: Work, lifecycle: Lifecycle, monitor: Monitor) -> None:
-    """Do work until the process stops. Nothing is done on a schema that does not fit this release."""
+    """Do work until the process stops. Nothing is done on a schema that does not fit this release.
+
+    What a person must mend is said once: the probe need not see it, such as a right on one table that only this work uses.
+    """
+    told = UNREACHABLE
     while not lifecycle.stopping.is_set():
         if monitor.ready().status is Status.DOWN:
             work.suspend()
@@ -43,10 +48,13 @@ async def keep(work: Work, lifecycle: Lifecycle, monitor: Monitor) -> None:
         try:
             done = await work.step(lifecycle)
         except DatabaseDown as error:
-            log.debug("work_waits", work=work.name, reason=str(error))
+            write = log.debug if error.reason in (UNREACHABLE, told) else log.warning
+            write("work_waits", work=work.name, reason=str(error))
+            told = error.reason
             monitor.nudge()
             work.suspend()
             await lifecycle.pause(WAIT_S)
             continue
+        told = UNREACHABLE
         if not done:
             await first_of(work.idle(), lifecycle.stopping.wait())  # type: ignore[arg-type]  # an async function's result
