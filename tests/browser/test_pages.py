@@ -269,3 +269,19 @@ async def test_a_held_message_is_decided_by_a_person(app: RuntimeProcess, open_t
     await row.get_by_role("button", name="Sí llegó").click()
     await row.wait_for(state="detached")
     assert database.sql("SELECT status FROM messages") == ["sent"]
+
+
+async def test_a_conversation_that_a_person_took_over_is_given_back(app: RuntimeProcess, open_tab: OpenTab, database: Database) -> None:
+    tab = await open_tab(language="es")
+    await log_in(tab, app)
+    await expect(tab.page.get_by_text("lleve 12 h sin escribir")).to_be_visible()
+    await tab.page.fill("#to", "5215512345678")
+    await tab.page.fill("#text", "Hola")
+    await tab.page.get_by_role("button", name="Enviar").click()
+    row = tab.page.get_by_role("row", name="5215512345678")
+    await expect(row).to_contain_text("con una persona")
+    await tab.screenshot("people")
+    await row.get_by_role("button", name="Devolver al bot").click()
+    await row.wait_for(state="detached")
+    assert database.sql("SELECT mode FROM conversations") == ["bot"]
+    await tab.page.get_by_role("cell", name="conversation.mode").wait_for()

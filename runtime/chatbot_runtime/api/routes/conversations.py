@@ -18,7 +18,7 @@ from chatbot_runtime.errors import Refused
 from chatbot_runtime.queue.conversations import BY_HAND, Mode, get_conversation, set_mode
 
 
-class Item(ApiModel):
+class ConversationItem(ApiModel):
     """A conversation that is not the bot's: since when, why, and the contact's phone number if it is known."""
 
     id: UUID
@@ -30,10 +30,10 @@ class Item(ApiModel):
     phone: str | None
 
 
-class Items(ApiModel):
+class ConversationItems(ApiModel):
     """Those that have waited longest first; `total` counts also those that are not listed."""
 
-    items: list[Item]
+    items: list[ConversationItem]
     total: int
 
 
@@ -51,7 +51,7 @@ class Changed(ApiModel):
 
 def add(app: FastAPI) -> None:
     """Register the routes."""
-    app.get("/api/conversations", response_model=Items, tags=["conversations"])(items)
+    app.get("/api/conversations", response_model=ConversationItems, tags=["conversations"])(items)
     app.post("/api/conversations/{conversation_id}/mode", response_model=Changed, tags=["conversations"])(change)
 
 
@@ -59,7 +59,7 @@ async def items(
     request: Request,
     mode: Literal["pending_human", "human"] = "pending_human",
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-) -> Items:
+) -> ConversationItems:
     """Return conversations that wait for a person, or that a person has."""
     known, of_mode = conversations.c, conversations.c.mode == mode
     phone = sa.select(sa.func.min(contact_aliases.c.value)).where(
@@ -79,7 +79,7 @@ async def items(
     async with transaction(services_of(request).engine) as db:
         rows = (await db.execute(query)).mappings().all()
         total = (await db.execute(sa.select(sa.func.count()).where(of_mode))).scalar_one()
-    return Items(items=[Item(**row) for row in rows], total=total)
+    return ConversationItems(items=[ConversationItem(**row) for row in rows], total=total)
 
 
 async def change(request: Request, conversation_id: UUID, new: NewMode) -> Changed:
