@@ -3,7 +3,7 @@
 Runs as a process of the test bed (`python -m testbed.simulator KUBECONFIG`). Level-triggered: it lists, then watches, and acts on what an
 object *is*, so that missed events and restarts do no harm. Several threads act at once: on a loaded machine a request takes long, and
 one at a time would make the simulation the slowest part of a benchmark. What an image's name holds decides how its Jobs end:
-`fail-bootstrap` and `fail-migrate` fail, `rev0042` migrates to revision 0042 (default 0001).
+`fail-bootstrap`, `fail-migrate`, `fail-backup` and `fail-verify` fail, `rev0042` migrates to revision 0042 (default 0001).
 """
 
 import hashlib
@@ -134,7 +134,8 @@ class Jobs:
         if not pod["spec"].get("nodeName") or pod.get("status", {}).get("phase") != "Pending" or "deletionTimestamp" in pod["metadata"]:
             return
         container = pod["spec"]["containers"][0]
-        result = self._bootstrap(pod) if pod["metadata"]["labels"][COMPONENT] == "postgres-bootstrap" else self._migrate(pod)
+        report = {"postgres-bootstrap": self._bootstrap, "migrate": self._migrate, "backup": self._backup, "backup-verify": self._verify}
+        result = report[pod["metadata"]["labels"][COMPONENT]](pod)
         succeeded = result["outcome"] == "Succeeded"
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         ended = {
@@ -192,6 +193,21 @@ class Jobs:
         reason = "AlreadyCurrent" if before == after else "Migrated"
         return base | {"outcome": "Succeeded", "reason": reason, "message": "simulated", "revisionBefore": before, "revision": after}
 
+    def _backup(self, pod: Object) -> Object:
+        base: Object = {"version": 1, "job": "backup"}
+        container = pod["spec"]["containers"][0]
+        if "fail-backup" in container["image"]:
+            return base | {"outcome": "Failed", "reason": "TargetFull", "message": "simulated failure"}
+        env = {item["name"]: item.get("value", "") for item in container["env"]}
+        archive = {"objectKey": env["BACKUP_OBJECT_KEY"], "sizeBytes": 4096, "sha256": "0" * 64, "keyFingerprint": "0" * 16}
+        return base | {"outcome": "Succeeded", "reason": "BackupStored", "message": "simulated", "archive": archive}
+
+    def _verify(self, pod: Object) -> Object:
+        base: Object = {"version": 1, "job": "backup-verify"}
+        if "fail-verify" in pod["spec"]["containers"][0]["image"]:
+            return base | {"outcome": "Failed", "reason": "HashMismatch", "message": "simulated failure"}
+        return base | {"outcome": "Succeeded", "reason": "ReadCompletely", "message": "simulated"}
+
 
 class Connections(threading.local):
     """One connection for each thread that asks."""
@@ -228,7 +244,7 @@ def main(kubeconfig: Path) -> None:
     followed: tuple[tuple[str, Callable[[Object], None], dict[str, str]], ...] = (
         (_CLAIMS, volumes.claim, {}),
         (_VOLUMES, volumes.volume, {}),
-        (_PODS, jobs.pod, {"labelSelector": f"{COMPONENT} in (postgres-bootstrap,migrate)"}),
+        (_PODS, jobs.pod, {"labelSelector": f"{COMPONENT} in (postgres-bootstrap,migrate,backup,backup-verify)"}),
     )
     pool = ThreadPoolExecutor(_THREADS)
     threads = [

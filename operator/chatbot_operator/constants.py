@@ -17,6 +17,8 @@ LABEL_INSTANCE_UID: Final = f"{GROUP}/instance-uid"
 LABEL_COMPONENT: Final = f"{GROUP}/component"
 LABEL_NUMBER: Final = f"{GROUP}/number"
 """The WhatsApp Web number a worker-web object belongs to."""
+LABEL_BACKUP: Final = f"{GROUP}/backup"
+"""The ChatbotBackup that a Job works for."""
 LABEL_MANIFEST_HASH: Final = f"{GROUP}/manifest-hash"
 """On Jobs, which can't be changed: fingerprint of the manifest that they were made from, whatever admission made of it."""
 

@@ -2,35 +2,67 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from chatbot_operator.clock import Clock
 from chatbot_operator.config import Config
 from chatbot_operator.desired.references import own_secret_names, secret_names
+from chatbot_operator.engine.backups import BACKUP_PASSES, BackupObserver, BackupStore
 from chatbot_operator.engine.contest import Contests
 from chatbot_operator.engine.decide import decide
 from chatbot_operator.engine.effects import Executor
 from chatbot_operator.engine.health import ProcessHealth
+from chatbot_operator.engine.instances import INSTANCE_PASSES, InstanceStore
 from chatbot_operator.engine.passes import Passes
 from chatbot_operator.engine.queue import Priority, WorkQueue
 from chatbot_operator.engine.queue_metrics import WorkqueueMetrics
 from chatbot_operator.engine.relist import Relist
 from chatbot_operator.engine.restarts import RestartSlots
 from chatbot_operator.engine.snapshot import Observer
-from chatbot_operator.engine.store import InstanceKey, InstanceStore
-from chatbot_operator.engine.worker import CHANGE_SECONDS, Workers
-from chatbot_operator.handlers.instances import Inbox
+from chatbot_operator.engine.store import NamespacedName, ObjectStore
+from chatbot_operator.engine.worker import CHANGE_SECONDS, Runner, Workers
+from chatbot_operator.handlers.inbox import Inbox
 from chatbot_operator.handlers.shell import Shell
 from chatbot_operator.kube.client import KubeClient
 from chatbot_operator.kube.credentials import Credentials
 from chatbot_operator.kube.events import EventRecorder
-from chatbot_operator.kube.kinds import CHILD_KINDS
+from chatbot_operator.kube.kinds import BACKUP, CHILD_KINDS, INSTANCE, Kind
 from chatbot_operator.kube.lease import LeaderElector
 from chatbot_operator.kube.namespaces import NamespaceReader
 from chatbot_operator.kube.reflector import Reflectors
 from chatbot_operator.kube.secrets import SecretReader
 from chatbot_operator.kube.transport import Transport
+from chatbot_operator.machines.backup import decide_backup
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.model.snapshot import OperatorFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """What works for one of our kinds: its objects, what waits, and who works on it."""
+
+    inbox: Inbox
+    workers: Workers
+    relist: Relist
+
+    @property
+    def store(self) -> ObjectStore[Any]:
+        """The objects of the kind."""
+        return self.inbox.store
+
+    @property
+    def queue(self) -> WorkQueue[NamespacedName]:
+        """The names that wait for a pass."""
+        return self.inbox.queue
+
+    def wake_all(self, namespace: str = "") -> None:
+        """Queue every object, or those of a namespace."""
+        for key in self.store:
+            if namespace not in ("", key.namespace):
+                continue
+            found = self.store.get(key)
+            self.queue.forget(key)
+            self.queue.add(key, Priority.LOW if found is not None and found.settled else Priority.HIGH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +72,129 @@ class Context:
     client: KubeClient
     elector: LeaderElector
     reflectors: Reflectors
-    store: InstanceStore
-    queue: WorkQueue[InstanceKey]
-    workers: Workers
-    relist: Relist
+    loops: tuple[Loop, Loop]
+    """Of instances and of backups."""
     shell: Shell
 
     def wake_all(self, namespace: str = "") -> None:
-        """Queue every instance, or those of a namespace.
+        """Queue every object of ours, or those of a namespace.
 
         After this process became the leader, whoever led before may have left work behind; after a watch began to fail or recovered,
-        nothing else tells the instances.
+        nothing else tells the objects.
         """
-        for key in self.store:
-            if namespace not in ("", key.namespace):
-                continue
-            found = self.store.get(key)
-            self.queue.forget(key)
-            self.queue.add(key, Priority.LOW if found is not None and found.settled else Priority.HIGH)
+        for loop in self.loops:
+            loop.wake_all(namespace)
+
+
+class Queues:
+    """The stores and queues of all kinds, and who wakes whom."""
+
+    def __init__(self, clock: Clock, metrics: Metrics) -> None:
+        self.instances = InstanceStore(self._wake_backups)
+        self.backups = BackupStore(self._wake_backups)
+        self.instance_queue = _queue(clock, metrics, "instances")
+        self.backup_queue = _queue(clock, metrics, "backups")
+
+    def wake(self, namespace: str, name: str) -> None:
+        """Wake whoever goes by the children of an instance."""
+        key = NamespacedName(namespace, name)
+        if self.instances.get(key) is not None:
+            self.instance_queue.add_after(key, CHANGE_SECONDS)
+        self._wake_backups(key)
+
+    def _wake_backups(self, instance: NamespacedName) -> None:
+        for name in self.backups.unfinished(instance):
+            self.backup_queue.add_after(NamespacedName(instance.namespace, name), CHANGE_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the loops of all kinds share."""
+
+    config: Config
+    clock: Clock
+    metrics: Metrics
+    client: KubeClient
+    elector: LeaderElector
+    reflectors: Reflectors
+    contests: Contests
+    recorder: EventRecorder
+    secrets: SecretReader
+
+    @property
+    def facts(self) -> OperatorFacts:
+        """What this process is configured with."""
+        return OperatorFacts(self.config.version, self.config.postgres_image, self.config.redis_image)
+
+    def executor(self, learn_own: Callable[[dict[str, Any]], object]) -> Executor:
+        """Return what does the effects of one kind."""
+        return Executor(self.client, self.recorder, self.contests, self.clock, self.metrics, children=self.reflectors, learn_own=learn_own)
+
+    def loop(
+        self,
+        kind: Kind,
+        store: ObjectStore[Any],
+        queue: WorkQueue[NamespacedName],
+        passes: Runner,
+        after_pass: Callable[[], None] = lambda: None,
+    ) -> Loop:
+        """Return the loop of one kind."""
+        relist = Relist(kind.kind, self.client, store, self.clock, self.config.namespaces, on_change=queue.add, on_gone=queue.drop)
+        workers = Workers(
+            queue,
+            passes,
+            self.elector.is_leader,
+            self.clock,
+            self.metrics,
+            noun=kind.kind.removeprefix("Chatbot").lower(),
+            count=self.config.max_concurrent_passes,
+            resync_seconds=self.config.resync_seconds,
+            can_see=lambda key: self.reflectors.synced(key.namespace) or bool(self.reflectors.blind(key.namespace)),
+            after_pass=after_pass,
+        )
+        return Loop(Inbox(kind.plural, store, queue, relist.watch_told), workers, relist)
+
+
+def _instances(parts: Parts, queues: Queues) -> Loop:
+    store, queue = queues.instances, queues.instance_queue
+    slots = RestartSlots(store, parts.config.version, parts.config.max_concurrent_restarts)
+    observer = Observer(
+        children=parts.reflectors,
+        secrets=parts.secrets,
+        namespaces=NamespaceReader(parts.client, parts.clock),
+        secret_names=secret_names,
+        own_secret_names=own_secret_names,
+        contests=parts.contests,
+        slots=slots,
+        operator=parts.facts,
+        clock=parts.clock,
+    )
+
+    def after_pass() -> None:
+        key = slots.next_waiting()
+        if key is not None:
+            queue.add(key)
+
+    executor = parts.executor(store.put)
+    passes = Passes(INSTANCE_PASSES, store, observer, decide, executor, parts.client, parts.clock, parts.metrics, parts.reflectors.blind)
+    return parts.loop(INSTANCE, store, queue, passes, after_pass)
+
+
+def _backups(parts: Parts, queues: Queues) -> Loop:
+    store = queues.backups
+    observer = BackupObserver(store, queues.instances, parts.reflectors, parts.secrets, parts.facts, parts.clock)
+    executor = parts.executor(store.put)
+    passes = Passes(
+        BACKUP_PASSES, store, observer, decide_backup, executor, parts.client, parts.clock, parts.metrics, parts.reflectors.blind
+    )
+    return parts.loop(BACKUP, store, queues.backup_queue, passes)
+
+
+def _queue(clock: Clock, metrics: Metrics, name: str) -> WorkQueue[NamespacedName]:
+    measured = WorkqueueMetrics(metrics, name)
+    queue: WorkQueue[NamespacedName] = WorkQueue(clock, measured)
+    measured.watch_processing(lambda: queue.processing, clock.monotonic)
+    return queue
 
 
 async def build(config: Config, clock: Clock, metrics: Metrics, health: ProcessHealth, take_signals: Callable[[], None]) -> Context:
@@ -68,44 +205,16 @@ async def build(config: Config, clock: Clock, metrics: Metrics, health: ProcessH
     """
     credentials = await Credentials.load()
     client, elector = _connect(config, clock, metrics, health, credentials)
-    store = InstanceStore()
-    queue_metrics = WorkqueueMetrics(metrics, "instances")
-    queue: WorkQueue[InstanceKey] = WorkQueue(clock, queue_metrics)
-    queue_metrics.watch_processing(lambda: queue.processing, clock.monotonic)
-
-    def wake(namespace: str, name: str) -> None:
-        key = InstanceKey(namespace, name)
-        if store.get(key) is not None:
-            queue.add_after(key, CHANGE_SECONDS)
-
+    queues = Queues(clock, metrics)
     contests = Contests(clock)
-    reflectors = Reflectors(client, clock, config.namespaces, wake, on_gone=contests.forget)
-    relist = Relist(client, store, clock, config.namespaces, on_change=queue.add, on_gone=queue.drop)
-    slots = RestartSlots(store, config.version, config.max_concurrent_restarts)
-    observer = _observer(config, clock, client, reflectors, contests, slots)
-    recorder = EventRecorder(client, clock, config.pod_name)
-    executor = Executor(client, recorder, contests, clock, metrics, children=reflectors, learn_instance=store.put)
-
-    def after_pass() -> None:
-        key = slots.next_waiting()
-        if key is not None:
-            queue.add(key)
-
-    workers = Workers(
-        queue,
-        Passes(store, observer, decide, executor, client, clock, metrics, reflectors.blind),
-        elector.is_leader,
-        clock,
-        metrics,
-        count=config.max_concurrent_passes,
-        resync_seconds=config.resync_seconds,
-        can_see=lambda key: reflectors.synced(key.namespace) or bool(reflectors.blind(key.namespace)),
-        after_pass=after_pass,
-    )
-    shell = Shell(Inbox(store, queue, relist.watch_told), credentials, config.namespaces, take_signals)
+    reflectors = Reflectors(client, clock, config.namespaces, queues.wake, on_gone=contests.forget)
+    recorder, secrets = EventRecorder(client, clock, config.pod_name), SecretReader(client, clock, reflectors)
+    parts = Parts(config, clock, metrics, client, elector, reflectors, contests, recorder, secrets)
+    loops = (_instances(parts, queues), _backups(parts, queues))
+    shell = Shell([loop.inbox for loop in loops], credentials, config.namespaces, take_signals)
     health.watches_heard_at = lambda: max(reflectors.last_activity(), elector.last_seen)
-    health.watch_deaf_at = lambda: relist.deaf_at
-    context = Context(client, elector, reflectors, store, queue, workers, relist, shell)
+    health.watch_deaf_at = lambda: min((loop.relist.deaf_at for loop in loops if loop.relist.deaf_at is not None), default=None)
+    context = Context(client, elector, reflectors, loops, shell)
     _measure(context, config, metrics, health)
     return context
 
@@ -114,7 +223,9 @@ def _measure(context: Context, config: Config, metrics: Metrics, health: Process
     """Let the gauges ask the parts when they are scraped."""
     metrics.observe_watch(health.watch_age)
     metrics.observe_kinds(context.reflectors.stale_seconds, (kind.kind for kind in CHILD_KINDS))
-    metrics.instances.set_function(lambda: len(context.store))
+    instances, backups = context.loops
+    metrics.instances.set_function(lambda: len(instances.store))
+    metrics.backups.set_function(lambda: len(backups.store))
     metrics.is_leader.set_function(lambda: float(context.elector.is_leader()))
     metrics.build_info.labels(config.version).set(1)
 
@@ -141,19 +252,3 @@ def _connect(
         seconds=config.lease_seconds,
     )
     return client, elector
-
-
-def _observer(
-    config: Config, clock: Clock, client: KubeClient, reflectors: Reflectors, contests: Contests, slots: RestartSlots
-) -> Observer:
-    return Observer(
-        children=reflectors,
-        secrets=SecretReader(client, clock, reflectors),
-        namespaces=NamespaceReader(client, clock),
-        secret_names=secret_names,
-        own_secret_names=own_secret_names,
-        contests=contests,
-        slots=slots,
-        operator=OperatorFacts(config.version, config.postgres_image, config.redis_image),
-        clock=clock,
-    )

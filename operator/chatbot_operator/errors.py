@@ -123,3 +123,9 @@ class ResultUnreadable(OperatorError):
     """A Job ended without the JSON that docs/runtime-contract.md asks for."""
 
     reason = "ResultUnreadable"
+
+
+class StatusUnreadable(OperatorError):
+    """A status holds something this version can't understand; going on could destroy what a newer operator wrote."""
+
+    reason = "StatusUnreadable"

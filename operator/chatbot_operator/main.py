@@ -58,7 +58,8 @@ class Process:
             self._spawn("start", self._start(context))
             failed = await self._wait()
             self._health.ready_reason = "Stopping"
-            context.queue.close()
+            for loop in context.loops:
+                loop.queue.close()
             await self._drain()
             await context.elector.release()
         _log.info("operator.stopped", failed=failed)
@@ -71,15 +72,19 @@ class Process:
         self._health.ready_reason = "WaitingForCaches"
         self._spawn("reflectors", context.reflectors.run())
         self._spawn("kopf", context.shell.run())
-        self._spawn("relist", context.relist.run())
+        for loop in context.loops:
+            self._spawn("relist", loop.relist.run())
         refused = await context.reflectors.wait_synced()
         if refused:
             _log.warning(
                 "namespaces.refused", namespaces=refused, hint="give the operator its Role there, or take them from watchNamespaces"
             )
         self._health.ready_reason = ""
-        _log.info("operator.ready", instances=len(context.store), children=context.reflectors.size())
-        self._spawn("workers", context.workers.run())
+        _log.info(
+            "operator.ready", instances=len(context.loops[0].store), backups=len(context.loops[1].store), children=context.reflectors.size()
+        )
+        for loop in context.loops:
+            self._spawn("workers", loop.workers.run())
         self._spawn("leadership", self._follow_leadership(context))
         self._spawn("sight", self._follow_sight(context))
         await context.elector.acquire()

@@ -56,6 +56,7 @@ class Metrics:
         self.effects = Counter("chatbot_operator_effects_total", "Effects by type and result.", ("effect", "result"), registry=registry)
         self.internal_errors = Counter("chatbot_operator_internal_errors_total", "Unexpected exceptions of passes.", registry=registry)
         self.instances = Gauge("chatbot_operator_instances", "Instances known to this process.", registry=registry)
+        self.backups = Gauge("chatbot_operator_backups", "Backups known to this process.", registry=registry)
         self.watch_activity = Gauge(
             "chatbot_operator_watch_last_activity_seconds", "Seconds since a watch last delivered anything.", registry=registry
         )

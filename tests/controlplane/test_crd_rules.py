@@ -1,7 +1,7 @@
 """The API server accepts and refuses instances as the CRD says, and each refusal names the field. Needs the control plane.
 
-Each file in `data/chatbotinstance` is one case: patches of the smallest instance, one accepted and one rejected. With `before`, the
-instance exists in that form first and the two are updates.
+Each file in `data/<kind>` is one case: patches of the smallest object of that kind, one accepted and one rejected. With `before`, the
+object exists in that form first and the two are updates.
 """
 
 import copy
@@ -22,12 +22,15 @@ from tests.support.cluster import Cluster
 from tools.crd import render_crd
 from tools.generate import ROOT
 
-CASES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((Path(__file__).parent / "data/chatbotinstance").glob("*.yaml"))}
-SMALLEST = {
-    "apiVersion": API_VERSION,
-    "kind": "ChatbotInstance",
-    "metadata": {"name": "smallest"},
-    "spec": {"release": {"version": "1.0.0", "image": "registry.example.com/chatbot@sha256:" + "0" * 64}},
+SPECS = {
+    "ChatbotInstance": {"release": {"version": "1.0.0", "image": "registry.example.com/chatbot@sha256:" + "0" * 64}},
+    "ChatbotBackup": {"instanceRef": {"name": "shop"}},
+}
+SMALLEST = {kind: {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": "smallest"}, "spec": spec} for kind, spec in SPECS.items()}
+CASES = {
+    (kind, path.stem): yaml.safe_load(path.read_text())
+    for kind in SPECS
+    for path in sorted((Path(__file__).parent / "data" / kind.lower()).glob("*.yaml"))
 }
 
 
@@ -44,15 +47,16 @@ def merge(target: Any, patch: Any) -> Any:
     return result
 
 
-class Instances:
-    """The collection of instances in one namespace, asked strictly as kubectl does."""
+class Objects:
+    """The collection of one kind in one namespace, asked strictly as kubectl does."""
 
-    def __init__(self, api: Api, namespace: str) -> None:
+    def __init__(self, api: Api, namespace: str, kind: str = "ChatbotInstance") -> None:
         self._api = api
-        self._path = f"/apis/{API_VERSION}/namespaces/{namespace}/chatbotinstances"
+        self._smallest = SMALLEST[kind]
+        self._path = f"/apis/{API_VERSION}/namespaces/{namespace}/{kind.lower()}s"
 
     def create(self, patch: Any) -> Any:
-        return self._api.create(f"{self._path}?fieldValidation=Strict", merge(SMALLEST, patch))
+        return self._api.create(f"{self._path}?fieldValidation=Strict", merge(self._smallest, patch))
 
     def update(self, name: str, patch: Any) -> Any:
         return self._api.patch(f"{self._path}/{name}?fieldValidation=Strict", patch)
@@ -65,30 +69,31 @@ def api(cluster: Cluster, crds: list[str]) -> Api:
 
 
 @pytest.fixture
-def instances(api: Api, namespace: str) -> Instances:
-    return Instances(api, namespace)
+def instances(api: Api, namespace: str) -> Objects:
+    return Objects(api, namespace)
 
 
-def attempt(instances: Instances, case: Any, patch: Any) -> Any:
-    if "before" not in case:
-        return instances.create(patch)
-    made = instances.create(case["before"])
-    return instances.update(made["metadata"]["name"], patch)
+def attempt(api: Api, namespace: str, case: tuple[str, str], patch: Any) -> Any:
+    objects = Objects(api, namespace, case[0])
+    if "before" not in CASES[case]:
+        return objects.create(patch)
+    made = objects.create(CASES[case]["before"])
+    return objects.update(made["metadata"]["name"], patch)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_accepted(instances: Instances, name: str) -> None:
-    assert attempt(instances, CASES[name], CASES[name]["accepted"])["spec"]
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_accepted(api: Api, namespace: str, case: tuple[str, str]) -> None:
+    assert attempt(api, namespace, case, CASES[case]["accepted"])["spec"]
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_rejected_naming_the_field(instances: Instances, name: str) -> None:
-    case = CASES[name]
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_rejected_naming_the_field(api: Api, namespace: str, case: tuple[str, str]) -> None:
+    wanted = CASES[case]
     with pytest.raises(ApiError) as refusal:
-        attempt(instances, case, case["rejected"])
+        attempt(api, namespace, case, wanted["rejected"])
     assert refusal.value.status in (400, 422)
-    assert case["field"] in str(refusal.value)
-    assert case["message"] in str(refusal.value)
+    assert wanted["field"] in str(refusal.value)
+    assert wanted["message"] in str(refusal.value)
 
 
 def rule_messages() -> Iterator[str]:
@@ -110,7 +115,7 @@ def test_every_rule_has_a_case() -> None:
     assert [message for message in set(rule_messages()) if not any(message.startswith(part) for part in covered)] == []
 
 
-def test_the_smallest_instance_gets_its_defaults(instances: Instances) -> None:
+def test_the_smallest_instance_gets_its_defaults(instances: Objects) -> None:
     made = instances.create({})
     assert made["status"] == {"observedGeneration": -1}
     spec = made["spec"]
@@ -122,19 +127,20 @@ def test_the_smallest_instance_gets_its_defaults(instances: Instances) -> None:
     assert spec["release"]["tagPolicy"] == "Deny"
 
 
-def test_defaults_of_the_api_server_are_those_of_the_models(instances: Instances) -> None:
+def test_defaults_of_the_api_server_are_those_of_the_models(api: Api, namespace: str) -> None:
     for kind in KINDS:
-        made = instances.create({})["spec"]
-        assert kind.spec.model_validate(made).model_dump() == kind.spec.model_validate(SMALLEST["spec"]).model_dump()
+        made = Objects(api, namespace, kind.name).create({})["spec"]
+        assert kind.spec.model_validate(made).model_dump() == kind.spec.model_validate(SPECS[kind.name]).model_dump()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "manifests/samples").glob("*.yaml")), ids=lambda path: path.stem)
 def test_samples_are_accepted(api: Api, namespace: str, path: Path) -> None:
-    found = [document for document in yaml.safe_load_all(path.read_text()) if document["kind"] == "ChatbotInstance"]
+    found = [document for document in yaml.safe_load_all(path.read_text()) if document["kind"] in SPECS]
     assert found
     for document in found:
         document["metadata"]["namespace"] = namespace
-        api.create(f"/apis/{API_VERSION}/namespaces/{namespace}/chatbotinstances?fieldValidation=Strict", document)
+        plural = f"{document['kind'].lower()}s"
+        api.create(f"/apis/{API_VERSION}/namespaces/{namespace}/{plural}?fieldValidation=Strict", document)
 
 
 def test_kubectl_lists_by_category_and_short_name(api: Api) -> None:
@@ -145,7 +151,7 @@ def test_kubectl_lists_by_category_and_short_name(api: Api) -> None:
         assert f"{kind.plural}/status" in resources
 
 
-def test_columns_of_kubectl(cluster: Cluster, api: Api, instances: Instances, namespace: str) -> None:
+def test_columns_of_kubectl(cluster: Cluster, api: Api, instances: Objects, namespace: str) -> None:
     name = instances.create({})["metadata"]["name"]
     path = f"/apis/{API_VERSION}/namespaces/{namespace}/chatbotinstances/{name}/status"
     conditions = [
@@ -161,7 +167,7 @@ def test_columns_of_kubectl(cluster: Cluster, api: Api, instances: Instances, na
     conditions.append({**conditions[0], "type": "WorkerReady", "status": "True", "reason": "Available"})
     components = [{"name": "app", "ready": "True", "replicas": "2/2"}, {"name": "postgres", "ready": "False", "replicas": "0/1"}]
     api.patch(path, {"status": {"conditions": conditions, "components": components, "release": {"stable": "1.0.0"}}})
-    command = [binary(cluster.settings, "kubectl"), f"--kubeconfig={cluster.admin}", "get", "chatbot", "-o", "wide", "-n", namespace]
+    command = [binary(cluster.settings, "kubectl"), f"--kubeconfig={cluster.admin}", "get", "cbi", "-o", "wide", "-n", namespace]
     head, line = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     starts = [match.start() for match in re.finditer(r"\S+", head)]
     row = {head[a:b].strip(): line[a:b].strip() for a, b in zip(starts, [*starts[1:], None], strict=True)}
@@ -180,7 +186,7 @@ def test_columns_of_kubectl(cluster: Cluster, api: Api, instances: Instances, na
     }
 
 
-def test_status_keeps_what_a_newer_operator_wrote(api: Api, instances: Instances, namespace: str) -> None:
+def test_status_keeps_what_a_newer_operator_wrote(api: Api, instances: Objects, namespace: str) -> None:
     name = instances.create({})["metadata"]["name"]
     path = f"/apis/{API_VERSION}/namespaces/{namespace}/chatbotinstances/{name}/status"
     written = api.patch(path, {"status": {"release": {"stable": "1.0.0", "cameLater": {"a": 1}}, "alsoLater": [1, 2]}})

@@ -11,7 +11,11 @@ import pytest
 import yaml
 
 from chatbot_operator.constants import ANNOTATION_INPUTS_HASH, ANNOTATION_TEMPLATE_HASH
-from tests.support.golden import CASES, GOLDEN, live_manifests, run_case
+from chatbot_operator.desired import names
+from chatbot_operator.desired.backup import Run, render_job
+from chatbot_operator.desired.inputs import Inputs
+from chatbot_operator.model.targets import IDLE
+from tests.support.golden import CASES, GOLDEN, live_manifests, run_case, spec_of
 
 UPDATE = os.environ.get("GOLDEN_UPDATE") == "1"
 
@@ -38,6 +42,14 @@ def test_a_case_comes_to_rest_as_wanted(case: str) -> None:
     decision = cluster.run_pass()
     assert decision.effects == ()
     assert decision.status == cluster.status
+
+
+def test_the_jobs_of_a_backup_are_as_recorded() -> None:
+    cluster = run_case("full")
+    snapshot = cluster.snapshot()
+    inputs = Inputs("chat", "demo", "uid-1", spec_of("full"), IDLE, snapshot.operator, snapshot.secrets)
+    run = Run("nightly", "uid-2", "uid-1/logical/uid-2", "0123456789", 1, 3600)
+    check("backup-jobs.yaml", [render_job(inputs, component, run) for component in (names.BACKUP, names.BACKUP_VERIFY)])
 
 
 def test_template_hashes_are_as_recorded() -> None:

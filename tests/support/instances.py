@@ -48,10 +48,10 @@ async def edit(admin: KubeApi, namespace: str, spec: dict[str, Any], name: str =
     return await admin.patch(path("ChatbotInstance", namespace, name), {"spec": spec})
 
 
-async def ask_for_pass(admin: KubeApi, namespace: str, name: str = "shop") -> None:
+async def ask_for_pass(admin: KubeApi, namespace: str, name: str = "shop", kind: str = "ChatbotInstance") -> None:
     """Ask for a pass by annotation; `is_answered` tells when it was made."""
     annotations = {RECONCILE_AT: uuid.uuid4().hex}
-    await admin.patch(path("ChatbotInstance", namespace, name), {"metadata": {"annotations": annotations}})
+    await admin.patch(path(kind, namespace, name), {"metadata": {"annotations": annotations}})
 
 
 def is_answered(live: dict[str, Any]) -> bool:

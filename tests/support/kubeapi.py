@@ -19,6 +19,7 @@ Object = dict[str, Any]
 
 RESOURCES: Final = {
     "ChatbotInstance": ("/apis/chatbotops.io/v1alpha1", "chatbotinstances"),
+    "ChatbotBackup": ("/apis/chatbotops.io/v1alpha1", "chatbotbackups"),
     "ConfigMap": ("/api/v1", "configmaps"),
     "Event": ("/apis/events.k8s.io/v1", "events"),
     "Pod": ("/api/v1", "pods"),

@@ -1,12 +1,18 @@
-"""`python3 -m chatbot_postgres bootstrap | serve`: the image's commands (docs/runtime-contract.md)."""
+"""`python3 -m chatbot_postgres bootstrap | serve | backup | backup-verify`: the image's commands (docs/runtime-contract.md)."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from chatbot_postgres import bootstrap, serve
+from chatbot_postgres import backup, bootstrap, serve, verify
 from chatbot_postgres.layout import Layout, Refused
+from chatbot_postgres.place import Place
 
-COMMANDS = {"bootstrap": bootstrap.run, "serve": serve.run}
+COMMANDS: Mapping[str, Callable[[], int]] = {
+    "bootstrap": lambda: bootstrap.run(Layout.from_env()),
+    "serve": lambda: serve.run(Layout.from_env()),
+    "backup": lambda: backup.run(Place.from_env()),
+    "backup-verify": lambda: verify.run(Place.from_env()),
+}
 EXIT_USAGE = 2
 
 
@@ -16,11 +22,10 @@ def main(argv: Sequence[str]) -> int:
         sys.stderr.write(f"usage: {' | '.join(COMMANDS)}\n")
         return EXIT_USAGE
     try:
-        layout = Layout.from_env()
+        return COMMANDS[argv[0]]()
     except Refused as refused:
         sys.stderr.write(f"{argv[0]}: {refused}\n")
         return EXIT_USAGE
-    return COMMANDS[argv[0]](layout)
 
 
 if __name__ == "__main__":

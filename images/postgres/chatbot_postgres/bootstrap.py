@@ -1,17 +1,13 @@
 """`bootstrap`: make an empty PostgreSQL cluster on a volume once, and say which one lies there. The only place that runs initdb."""
 
-import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from chatbot_postgres.layout import Layout, Refused
-
-MAX_RESULT_BYTES = 4096
-"""What the kubelet keeps of a termination log."""
+from chatbot_postgres.results import job_result, report
 
 
 def run(layout: Layout) -> int:
@@ -28,9 +24,11 @@ def run(layout: Layout) -> int:
         result |= {"systemIdentifier": found}
     except Refused as refused:
         result = _result("Failed", refused.reason, str(refused))
-    sys.stdout.write(json.dumps(result) + "\n")
-    _write(layout.termination_log, result)
-    return 0 if result["outcome"] == "Succeeded" else 1
+    return report(layout.termination_log, result)
+
+
+def _result(outcome: str, reason: str, message: str) -> dict[str, Any]:
+    return job_result("bootstrap", outcome, reason, message)
 
 
 def _ensure_cluster(layout: Layout) -> tuple[str, str]:
@@ -72,18 +70,3 @@ def _fsync(directory: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _result(outcome: str, reason: str, message: str) -> dict[str, Any]:
-    return {"version": 1, "job": "bootstrap", "outcome": outcome, "reason": reason, "message": message[:1024]}
-
-
-def _write(path: Path, result: dict[str, Any]) -> None:
-    """Write the result where the kubelet reads it. A result that can't be written is seen by the operator as missing."""
-    text = json.dumps(result)
-    if len(text.encode()) > MAX_RESULT_BYTES:
-        text = json.dumps(result | {"message": ""})
-    try:
-        path.write_text(text)
-    except OSError as error:
-        sys.stderr.write(f"bootstrap: the result can't be written to {path}: {error.strerror}\n")

@@ -13,6 +13,8 @@ MIGRATE: Final = "migrate"
 APP: Final = "app"
 SCHEDULER: Final = "scheduler"
 WORKER_WEB: Final = "worker-web"
+BACKUP: Final = "backup"
+BACKUP_VERIFY: Final = "backup-verify"
 """Components: values of the label `chatbotops.io/component`, and names of stages and of rows of the status."""
 
 
@@ -59,6 +61,16 @@ def redis_secret(instance: str) -> str:
 def jwt_secret(instance: str) -> str:
     """Return the name of the generated Secret with the signing key of tokens."""
     return f"{instance}-jwt"
+
+
+def backup_claim(instance: str) -> str:
+    """Return the name of the claim that backups go to."""
+    return f"{instance}-backups"
+
+
+def backup_key_secret(instance: str) -> str:
+    """Return the name of the generated Secret with the key of backups."""
+    return f"{instance}-backup-key"
 
 
 def admin_secret(instance: str) -> str:

@@ -25,10 +25,13 @@ def render_policies(inputs: Inputs) -> tuple[Object, ...]:
     spec = inputs.spec
     made = [_deny(inputs)]
     if spec.database.mode is Mode.MANAGED:
-        made.append(_policy(inputs, names.POSTGRES, ingress=[_from_components(inputs, (names.MIGRATE, *_CLIENTS), POSTGRES_PORT)]))
+        jobs = (names.MIGRATE, names.BACKUP) if spec.backup is not None else (names.MIGRATE,)
+        made.append(_policy(inputs, names.POSTGRES, ingress=[_from_components(inputs, (*jobs, *_CLIENTS), POSTGRES_PORT)]))
     if spec.cache.mode is Mode.MANAGED:
         made.append(_policy(inputs, names.REDIS, ingress=[_from_components(inputs, _CLIENTS, REDIS_PORT)]))
     made.append(_policy(inputs, names.MIGRATE, egress=[_DNS, _to_database(inputs)]))
+    if spec.backup is not None:
+        made.append(_policy(inputs, names.BACKUP, egress=[_DNS, _to_database(inputs)]))
     stores = [_DNS, _to_database(inputs), _to_cache(inputs)]
     # No `from`: gateways, people's ingress controllers and the kubelet's probes come from addresses that nobody knows here.
     made.append(_policy(inputs, names.APP, ingress=[_ports(APP_PORT, METRICS_PORT)], egress=[*stores, _ports(*_provider_ports(inputs))]))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from chatbot_operator.api.v1alpha1.instance import Mode
-from chatbot_operator.desired import app, migrate, names, network, postgres, redis, scheduler, worker_web
+from chatbot_operator.desired import app, backup, migrate, names, network, postgres, redis, scheduler, worker_web
 from chatbot_operator.desired.inputs import Inputs
 from chatbot_operator.desired.metadata import Object, child, once
 from chatbot_operator.model.objects import key_of
@@ -17,7 +17,8 @@ FOUNDATION = "foundation"
 def render_plan(inputs: Inputs) -> Plan:
     """Return everything that shall exist now, apart from held components, which stay as they are."""
     spec, targets = inputs.spec, inputs.targets
-    stages = [_foundation(inputs)]
+    claim = backup.render_claim(inputs)
+    stages = [_foundation(inputs), *([_stage(names.BACKUP, [claim])] if claim else [])]
     if spec.database.mode is Mode.MANAGED:
         stages += _postgres(inputs)
     if spec.cache.mode is Mode.MANAGED and not targets.redis.hold:
@@ -62,6 +63,8 @@ def _foundation(inputs: Inputs) -> Stage:
         components.append(names.REDIS)
     if inputs.spec.worker_web.numbers:
         components.append(names.WORKER_WEB)
+    if inputs.spec.backup is not None:
+        components.append(names.BACKUP)
     accounts = [
         child(inputs, "ServiceAccount", names.component_name(inputs.name, component), component, automountServiceAccountToken=False)
         for component in components

@@ -8,6 +8,8 @@ from chatbot_operator.desired import names
 from chatbot_operator.model.plan import GeneratedSecret, Use
 
 POSTGRES_KEYS: Final = ("postgres-password", "owner-password", "app-password")
+BACKUP_IDENTITY: Final = "identity"
+BACKUP_RECIPIENT: Final = "recipient"
 CLOUD_KEYS: Final = ("access-token", "app-secret", "verify-token")
 REDIS_KEY: Final = "redis-password"
 JWT_KEY: Final = "jwt-secret"
@@ -25,6 +27,9 @@ def generated_secrets(name: str, spec: ChatbotInstanceSpec) -> tuple[GeneratedSe
         found.append(GeneratedSecret(names.jwt_secret(name), names.APP, {JWT_KEY: "key"}))
     if spec.secrets.admin_password is None:
         found.append(GeneratedSecret(names.admin_secret(name), names.APP, {"username": "literal:admin", ADMIN_KEY: "password"}))
+    if spec.backup is not None:
+        values = {BACKUP_IDENTITY: "age-identity", BACKUP_RECIPIENT: "age-recipient"}
+        found.append(GeneratedSecret(names.backup_key_secret(name), names.BACKUP, values))
     return tuple(found)
 
 
@@ -37,6 +42,11 @@ def uses_of(component: str, name: str, spec: ChatbotInstanceSpec) -> tuple[Use, 
             return (Use(names.redis_secret(name), REDIS_KEY, REDIS_KEY, "REDIS_PASSWORD_FILE"),)
         case names.MIGRATE:
             return (_database(name, spec, owner=True),)
+        case names.BACKUP:
+            key = names.backup_key_secret(name)
+            return (_database(name, spec, owner=True), Use(key, BACKUP_RECIPIENT, "recipient", "BACKUP_RECIPIENT_FILE"))
+        case names.BACKUP_VERIFY:
+            return (Use(names.backup_key_secret(name), BACKUP_IDENTITY, "identity", "BACKUP_IDENTITY_FILE"),)
         case names.APP:
             return (_database(name, spec), _cache(name, spec), *_app(name, spec), *_cloud(spec, "app-secret", "verify-token"))
         case names.SCHEDULER:

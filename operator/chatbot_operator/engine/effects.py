@@ -24,7 +24,7 @@ from chatbot_operator.errors import (
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.model.effect import Apply, CreateSecret, Delete, Effect, Emit, PatchMetadata, SetFinalizer
 from chatbot_operator.model.objects import Manifest, ObjectKey, key_of
-from chatbot_operator.model.snapshot import EffectFailure, Snapshot
+from chatbot_operator.model.snapshot import EffectFailure, Seen
 
 Live = dict[str, Any]
 
@@ -94,7 +94,7 @@ class Executor:
         metrics: Metrics,
         *,
         children: Children,
-        learn_instance: Callable[[Live], object],
+        learn_own: Callable[[Live], object],
     ) -> None:
         self._client = client
         self._recorder = recorder
@@ -102,10 +102,10 @@ class Executor:
         self._clock = clock
         self._metrics = metrics
         self._children = children
-        self._learn_instance = learn_instance
+        self._learn_own = learn_own
         self._deleted: dict[str, float] = {}
 
-    async def execute(self, snapshot: Snapshot, effects: Sequence[Effect]) -> Report:
+    async def execute(self, snapshot: Seen, effects: Sequence[Effect]) -> Report:
         """Do the effects in order. One that is refused does not keep the others from being tried.
 
         Raises:
@@ -135,7 +135,7 @@ class Executor:
                 changed = changed or (did and not isinstance(effect, Emit))
         return Report(changed, stale, tuple(failures))
 
-    async def _do(self, snapshot: Snapshot, effect: Effect) -> bool:
+    async def _do(self, snapshot: Seen, effect: Effect) -> bool:
         """Do one effect; return False when there was nothing to do."""
         match effect:
             case Apply():
@@ -176,7 +176,7 @@ class Executor:
             _log.info("apply.forced", target=str(key), fields=dict(lost))
         return True
 
-    async def _create_secret(self, snapshot: Snapshot, effect: CreateSecret) -> bool:
+    async def _create_secret(self, snapshot: Seen, effect: CreateSecret) -> bool:
         """Create a Secret; one that exists by now is kept: ours from an earlier try or instance, or not ours and never taken."""
         manifest = make_secret(effect.request, snapshot.identity)
         key = key_of(manifest)
@@ -202,22 +202,22 @@ class Executor:
         self._deleted[effect.uid] = now + DELETED_SECONDS
         return done
 
-    async def _emit(self, snapshot: Snapshot, effect: Emit) -> bool:
+    async def _emit(self, snapshot: Seen, effect: Emit) -> bool:
         """Record an Event; in a terminating namespace none can be created, so the log has to do."""
         if snapshot.namespace_terminating:
             _log.warning("event.namespace_terminating", event_reason=effect.reason, message=effect.message)
             return False
         return await self._recorder.emit(snapshot.identity, effect)
 
-    async def _set_finalizer(self, snapshot: Snapshot, effect: SetFinalizer) -> bool:
+    async def _set_finalizer(self, snapshot: Seen, effect: SetFinalizer) -> bool:
         """Add or remove our finalizer by JSON patch with `test`, so that a finalizer of somebody else is never touched."""
         identity = snapshot.identity
         if effect.present == (FINALIZER in identity.finalizers):
             return False
-        key = ObjectKey("ChatbotInstance", identity.namespace, identity.name)
+        key = ObjectKey(identity.kind, identity.namespace, identity.name)
         operations = finalizer_patch(identity.uid, identity.resource_version, identity.finalizers, present=effect.present)
         try:
-            self._learn_instance(await self._client.json_patch(key, operations))
+            self._learn_own(await self._client.json_patch(key, operations))
         except NotFound:
             if effect.present:
                 raise
@@ -247,13 +247,13 @@ def _whole_api(error: KubeError) -> bool:
     return isinstance(error, Throttled) or (isinstance(error, Unavailable) and error.status is None)
 
 
-def _failure(snapshot: Snapshot, effect: Effect, error: KubeError) -> EffectFailure:
+def _failure(snapshot: Seen, effect: Effect, error: KubeError) -> EffectFailure:
     """Return what the next pass is told. What is refused as such stays refused until a person changes something."""
     stuck = isinstance(error, FieldConflict | ImmutableFieldChanged | Invalid)
     return EffectFailure(target_of(snapshot, effect), error.reason, str(error), stuck)
 
 
-def target_of(snapshot: Snapshot, effect: Effect) -> ObjectKey:
+def target_of(snapshot: Seen, effect: Effect) -> ObjectKey:
     """Return the object that an effect is for."""
     identity = snapshot.identity
     match effect:
@@ -264,6 +264,6 @@ def target_of(snapshot: Snapshot, effect: Effect) -> ObjectKey:
         case Delete() | PatchMetadata():
             return effect.key
         case Emit() | SetFinalizer():
-            return ObjectKey("ChatbotInstance", identity.namespace, identity.name)
+            return ObjectKey(identity.kind, identity.namespace, identity.name)
         case _:
             assert_never(effect)

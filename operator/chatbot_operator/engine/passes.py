@@ -1,26 +1,28 @@
-"""One pass over one instance: gather, decide, write the status if it differs, do the effects. State is persisted before its effect."""
+"""One pass over one object: gather, decide, write the status if it differs, do the effects. State is persisted before its effect."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 from chatbot_operator.clock import Clock
 from chatbot_operator.engine.effects import Executor
-from chatbot_operator.engine.snapshot import Observer, StatusUnreadable
 from chatbot_operator.engine.status_writer import Patches, status_patch, unknown_patch, write_status
-from chatbot_operator.engine.store import Instance, InstanceKey, InstanceStore
-from chatbot_operator.errors import Conflict, NotFound, OperatorError
+from chatbot_operator.engine.store import NamespacedName, ObjectStore, Tracked
+from chatbot_operator.errors import Conflict, NotFound, OperatorError, StatusUnreadable
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.model.decision import Decision
 from chatbot_operator.model.objects import ObjectKey
-from chatbot_operator.model.snapshot import EffectFailure, Snapshot
+from chatbot_operator.model.snapshot import EffectFailure, Seen
 
 DECISIONS: Final = 3
-"""Decisions in one pass: one, and two more when the instance changed under it."""
+"""Decisions in one pass: one, and two more when the object changed under it."""
 
 BLIND_SECONDS: Final = 30.0
-"""After how long an instance is looked at again while a watch fails; its recovery wakes it sooner."""
+"""After how long an object is looked at again while a watch fails; its recovery wakes it sooner."""
+
+S = TypeVar("S", bound=Seen)
+"""The snapshot of a kind."""
 
 
 class Result(StrEnum):
@@ -37,7 +39,7 @@ class Result(StrEnum):
     BLIND = "blind"
     """A watch fails, so nothing was decided."""
     GONE = "gone"
-    """The instance does not exist (any more)."""
+    """The object does not exist (any more)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class PassReport:
     result: Result
     requeue_after: float | None = None
     error: bool = False
+    over: bool = False
+    """Nothing will ever be to do again."""
 
 
 class Client(Patches, Protocol):
@@ -56,14 +60,37 @@ class Client(Patches, Protocol):
         """Return one object."""
 
 
-class Passes:
-    """Runs passes. What went wrong in effects is kept here until a status tells it, which then remembers: a restart only tries again."""
+class Observer(Protocol[S]):
+    """Gathers what a pass knows (`engine.snapshot`, `engine.backups`)."""
+
+    async def observe(self, key: NamespacedName, held: Tracked[Any], failures: tuple[EffectFailure, ...]) -> S:
+        """Return the snapshot of an object."""
+
+    def look_again(self, snapshot: S) -> float | None:
+        """Return in how many seconds something that no watch tells may have changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class KindOfPass:
+    """The kind that passes are about. `headline` is the condition that people look at first, `what` names one in messages."""
+
+    kind: str
+    headline: str
+    what: str
+
+
+class Passes(Generic[S]):
+    """Runs the passes of one kind.
+
+    What went wrong in effects is kept here until a status tells it, which then remembers: a restart only tries again.
+    """
 
     def __init__(
         self,
-        store: InstanceStore,
-        observer: Observer,
-        decide: Callable[[Snapshot], Decision],
+        about: KindOfPass,
+        store: ObjectStore[Any],
+        observer: Observer[S],
+        decide: Callable[[S], Decision],
         executor: Executor,
         client: Client,
         clock: Clock,
@@ -71,6 +98,7 @@ class Passes:
         blind: Callable[[str], tuple[str, ...]] = lambda _: (),
     ) -> None:
         """Prepare. `blind` returns the kinds of a namespace of which nothing is known any more."""
+        self._about = about
         self._store = store
         self._observer = observer
         self._decide = decide
@@ -79,10 +107,10 @@ class Passes:
         self._clock = clock
         self._metrics = metrics
         self._blind = blind
-        self._failures: dict[InstanceKey, tuple[tuple[str, int], tuple[EffectFailure, ...]]] = {}
+        self._failures: dict[NamespacedName, tuple[tuple[str, int], tuple[EffectFailure, ...]]] = {}
         """With uid and generation that they happened to: neither a successor of the same name nor another spec has any of them."""
 
-    async def run(self, key: InstanceKey) -> PassReport:
+    async def run(self, key: NamespacedName) -> PassReport:
         """Make one pass.
 
         Raises:
@@ -90,34 +118,36 @@ class Passes:
             LeadershipLost: This process may change nothing any more.
         """
         for _ in range(DECISIONS):
-            instance = self._store.get(key)
-            if instance is None:
+            held = self._store.get(key)
+            if held is None:
                 return self._gone(key)
             blind = self._blind(key.namespace)
             try:
-                return await (self._tell_blind(key, instance, blind) if blind else self._decide_and_act(key, instance))
+                return await (self._tell_blind(key, held, blind) if blind else self._decide_and_act(key, held))
             except Conflict:
-                await self._refresh(key, instance)
+                await self._refresh(key, held)
             except NotFound:
-                self._store.remove(key, instance.uid)
+                self._store.remove(key, held.uid)
         return PassReport(Result.STALE)
 
-    async def _decide_and_act(self, key: InstanceKey, instance: Instance) -> PassReport:
-        body = instance.read()
-        snapshot = await self._observer.observe(key, instance, self._failures_of(key, (instance.uid, body["metadata"]["generation"])))
+    async def _decide_and_act(self, key: NamespacedName, held: Tracked[Any]) -> PassReport:
+        body = held.read()
+        snapshot = await self._observer.observe(key, held, self._failures_of(key, (held.uid, body["metadata"]["generation"])))
         decision = self._decide(snapshot)
-        written = await self._write(key, instance, status_patch(body["status"], decision.status))
+        written = await self._write(key, held, status_patch(body["status"], decision.status))
         self._failures.pop(key, None)
         return await self._act(key, _now_at(snapshot, written), decision)
 
-    async def _tell_blind(self, key: InstanceKey, instance: Instance, kinds: tuple[str, ...]) -> PassReport:
-        """Say that nobody knows how the instance is. Nothing is decided on what is no longer seen."""
-        what = f"the operator no longer sees changes of {', '.join(kinds)}, so nobody knows how the instance is, and nothing is changed"
-        await self._write_unknown(key, instance, "WatchFailing", f"{what}; its log says why (watch.failing): look at its permissions")
+    async def _tell_blind(self, key: NamespacedName, held: Tracked[Any], kinds: tuple[str, ...]) -> PassReport:
+        """Say that nobody knows how the object is. Nothing is decided on what is no longer seen."""
+        what = (
+            f"the operator no longer sees changes of {', '.join(kinds)}, so nobody knows how the {self._about.what} is; nothing is changed"
+        )
+        await self._write_unknown(key, held, "WatchFailing", f"{what}; its log says why (watch.failing): look at its permissions")
         return PassReport(Result.BLIND, BLIND_SECONDS)
 
-    async def mark_broken(self, key: InstanceKey, error: BaseException) -> None:
-        """Say in the status that passes of this instance fail: unknown is never healthy. Nothing but `Ready` is read or written.
+    async def mark_broken(self, key: NamespacedName, error: BaseException) -> None:
+        """Say in the status that passes of this object fail: unknown is never healthy. Nothing but its headline is read or written.
 
         The text of an unexpected error may hold anything and stays in the log.
 
@@ -125,20 +155,23 @@ class Passes:
             KubeError: The status could not be written.
             LeadershipLost: This process may change nothing any more.
         """
-        instance = self._store.get(key)
-        if instance is None:
+        held = self._store.get(key)
+        if held is None:
             return
         if isinstance(error, StatusUnreadable):
-            await self._write_unknown(key, instance, error.reason, str(error))
+            await self._write_unknown(key, held, error.reason, str(error))
             return
-        failed = f"the operator failed while looking at this instance ({type(error).__name__}); it tries again, and its log says more"
-        await self._write_unknown(key, instance, OperatorError.reason, failed)
+        failed = (
+            f"the operator failed while looking at this {self._about.what} ({type(error).__name__}); it tries again, and its log says more"
+        )
+        await self._write_unknown(key, held, OperatorError.reason, failed)
 
-    async def _write_unknown(self, key: InstanceKey, instance: Instance, reason: str, message: str) -> None:
-        body = instance.read()
-        await self._write(key, instance, unknown_patch(body["status"], body["metadata"]["generation"], reason, message, self._now()))
+    async def _write_unknown(self, key: NamespacedName, held: Tracked[Any], reason: str, message: str) -> None:
+        body = held.read()
+        patch = unknown_patch(body["status"], body["metadata"]["generation"], reason, message, self._now(), self._about.headline)
+        await self._write(key, held, patch)
 
-    async def _act(self, key: InstanceKey, snapshot: Snapshot, decision: Decision) -> PassReport:
+    async def _act(self, key: NamespacedName, snapshot: S, decision: Decision) -> PassReport:
         report = await self._executor.execute(snapshot, decision.effects)
         if report.failures:
             self._remember(key, (snapshot.identity.uid, snapshot.identity.generation), report.failures)
@@ -149,41 +182,41 @@ class Passes:
             return PassReport(Result.STALE, after)
         if report.failures:
             return PassReport(Result.FAILED, after)
-        return PassReport(Result.CHANGED if report.changed else Result.STEADY, after, outcome.error)
+        return PassReport(Result.CHANGED if report.changed else Result.STEADY, after, outcome.error, outcome.over)
 
-    async def _write(self, key: InstanceKey, instance: Instance, patch: Mapping[str, Any]) -> str:
-        """Write the status if it differs and return the instance's resourceVersion after that."""
-        target = ObjectKey("ChatbotInstance", key.namespace, key.name)
+    async def _write(self, key: NamespacedName, held: Tracked[Any], patch: Mapping[str, Any]) -> str:
+        """Write the status if it differs and return the object's resourceVersion after that."""
+        target = ObjectKey(self._about.kind, key.namespace, key.name)
         try:
-            live = await write_status(self._client, target, uid=instance.uid, resource_version=instance.resource_version, patch=patch)
+            live = await write_status(self._client, target, uid=held.uid, resource_version=held.resource_version, patch=patch)
         except Conflict:
             self._metrics.status_writes.labels("conflict").inc()
             raise
         if live is None:
-            return instance.resource_version
+            return held.resource_version
         self._metrics.status_writes.labels("written").inc()
         self._store.put(live)
         return str(live["metadata"]["resourceVersion"])
 
-    async def _refresh(self, key: InstanceKey, instance: Instance) -> None:
-        """Get the instance: the watch lags behind, or the server's history went back, and the decision was made on another version."""
+    async def _refresh(self, key: NamespacedName, held: Tracked[Any]) -> None:
+        """Get the object: the watch lags behind, or the server's history went back, and the decision was made on another version."""
         try:
-            live = await self._client.get("ChatbotInstance", key.namespace, key.name)
+            live = await self._client.get(self._about.kind, key.namespace, key.name)
         except NotFound:
-            self._store.remove(key, instance.uid)
+            self._store.remove(key, held.uid)
             return
-        self._store.believe(live, instance)
+        self._store.believe(live, held)
 
-    def _failures_of(self, key: InstanceKey, version: tuple[str, int]) -> tuple[EffectFailure, ...]:
+    def _failures_of(self, key: NamespacedName, version: tuple[str, int]) -> tuple[EffectFailure, ...]:
         whose, failures = self._failures.get(key, (("", 0), ()))
         return failures if whose == version else ()
 
-    def _remember(self, key: InstanceKey, version: tuple[str, int], failures: tuple[EffectFailure, ...]) -> None:
-        """Keep the failures of the last effects, and those of instances that still exist: most end without a last pass."""
+    def _remember(self, key: NamespacedName, version: tuple[str, int], failures: tuple[EffectFailure, ...]) -> None:
+        """Keep the failures of the last effects, and those of objects that still exist: most end without a last pass."""
         self._failures = {other: kept for other, kept in self._failures.items() if self._store.get(other) is not None}
         self._failures[key] = (version, failures)
 
-    def _gone(self, key: InstanceKey) -> PassReport:
+    def _gone(self, key: NamespacedName) -> PassReport:
         self._failures.pop(key, None)
         return PassReport(Result.GONE)
 
@@ -191,6 +224,7 @@ class Passes:
         return self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _now_at(snapshot: Snapshot, resource_version: str) -> Snapshot:
+def _now_at(snapshot: S, resource_version: str) -> S:
     """Return the snapshot with the version that our own status write made: nothing else changed, or it would have been refused."""
-    return replace(snapshot, identity=replace(snapshot.identity, resource_version=resource_version))
+    identity = replace(snapshot.identity, resource_version=resource_version)
+    return cast(S, replace(cast(Any, snapshot), identity=identity))

@@ -11,10 +11,9 @@ from typing import Any, Final, Protocol
 import structlog
 
 from chatbot_operator.clock import Clock
-from chatbot_operator.engine.store import Instance, InstanceKey, InstanceStore, key_of_instance, version_number
+from chatbot_operator.engine.store import NamespacedName, ObjectStore, Tracked, name_of, version_number
 from chatbot_operator.errors import KubeError, NotFound
 
-KIND: Final = "ChatbotInstance"
 RELIST_SECONDS: Final = 300.0
 """About four requests per thousand instances and period: metadata only, in pages."""
 GRACE_SECONDS: Final = 5.0
@@ -44,28 +43,31 @@ class Relist:
 
     def __init__(
         self,
+        kind: str,
         client: Client,
-        store: InstanceStore,
+        store: ObjectStore[Any],
         clock: Clock,
         namespaces: Sequence[str],
         *,
-        on_change: Callable[[InstanceKey], None],
-        on_gone: Callable[[InstanceKey], None],
+        on_change: Callable[[NamespacedName], None],
+        on_gone: Callable[[NamespacedName], None],
         period: float = RELIST_SECONDS,
         grace: float = GRACE_SECONDS,
     ) -> None:
         """Prepare.
 
         Args:
+            kind: What is listed.
             client: For lists.
             store: What is corrected.
             clock: For times.
             namespaces: Watched namespaces; empty means all.
-            on_change: Called for an instance that is newer than the watch told.
-            on_gone: Called for an instance that no longer exists.
+            on_change: Called for an object that is newer than the watch told.
+            on_gone: Called for an object that no longer exists.
             period: Seconds between two lists.
             grace: Seconds that an event may be under way.
         """
+        self._kind = kind
         self._client = client
         self._store = store
         self._clock = clock
@@ -102,10 +104,10 @@ class Relist:
     async def _compare(self, namespace: str) -> None:
         here = [key for key in self._store if namespace in ("", key.namespace)]
         before = {key: found for key in here if (found := self._store.get(key)) is not None}
-        seen: dict[InstanceKey, str] = {}
-        async for page in self._client.list_pages(KIND, namespace, metadata_only=True):
+        seen: dict[NamespacedName, str] = {}
+        async for page in self._client.list_pages(self._kind, namespace, metadata_only=True):
             for item in page.items:
-                seen[key_of_instance(item)] = item["metadata"]["resourceVersion"]
+                seen[name_of(item)] = item["metadata"]["resourceVersion"]
         suspects = [key for key in {*before, *seen} if self._differs(key, before, seen)]
         if not suspects:
             return
@@ -114,7 +116,7 @@ class Relist:
             if self._differs(key, before, seen):
                 await self._correct(key)
 
-    def _differs(self, key: InstanceKey, before: dict[InstanceKey, Instance], seen: dict[InstanceKey, str]) -> bool:
+    def _differs(self, key: NamespacedName, before: dict[NamespacedName, Tracked[Any]], seen: dict[NamespacedName, str]) -> bool:
         """Return whether the store still lacks what the list held, or still holds what it lacked.
 
         What was held before the list began and is newer than the list is of a history that the server no longer has.
@@ -127,10 +129,10 @@ class Relist:
         known, listed = version_number(held.resource_version), version_number(seen[key])
         return known < listed or (held is old and known > listed)
 
-    async def _correct(self, key: InstanceKey) -> None:
+    async def _correct(self, key: NamespacedName) -> None:
         held = self._store.get(key)
         try:
-            live = await self._client.get(KIND, key.namespace, key.name)
+            live = await self._client.get(self._kind, key.namespace, key.name)
         except NotFound:
             held = self._store.get(key)
             if held is not None and self._store.remove(key, held.uid):
@@ -141,9 +143,9 @@ class Relist:
             self._note(key, "changed")
             self._on_change(key)
 
-    def _note(self, key: InstanceKey, what: str) -> None:
+    def _note(self, key: NamespacedName, what: str) -> None:
         if self._missed_in is None:
             self._missed_in = self._turn
         elif self._missed_in != self._turn and self.deaf_at is None:
             self.deaf_at = self._clock.monotonic()
-        _log.warning("watch.missed", namespace=key.namespace, instance=key.name, what=what)
+        _log.warning("watch.missed", kind=self._kind, namespace=key.namespace, name=key.name, what=what)

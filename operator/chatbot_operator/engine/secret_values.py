@@ -3,7 +3,10 @@
 import secrets
 import string
 from base64 import b64encode
+from collections.abc import Mapping
 from typing import Any, Final
+
+from pyrage import x25519
 
 from chatbot_operator.constants import ANNOTATION_ARGO_OPTIONS, LABEL_COMPONENT, LABEL_INSTANCE, LABEL_INSTANCE_UID
 from chatbot_operator.model.plan import GeneratedSecret
@@ -38,8 +41,15 @@ def make_secret(request: GeneratedSecret, owner: Identity) -> dict[str, Any]:
             "annotations": {ANNOTATION_ARGO_OPTIONS: "Prune=false"},
         },
         "type": "Opaque",
-        "data": {name: b64encode(_make(how).encode()).decode() for name, how in request.values.items()},
+        "data": {name: b64encode(value.encode()).decode() for name, value in _make_all(request.values).items()},
     }
+
+
+def _make_all(wanted: Mapping[str, str]) -> dict[str, str]:
+    """Return the values of one Secret. Its age identity and recipient belong together."""
+    identity = x25519.Identity.generate() if "age-identity" in wanted.values() else None
+    pair = {"age-identity": str(identity), "age-recipient": str(identity.to_public())} if identity is not None else {}
+    return {name: pair[how] if how in pair else _make(how) for name, how in wanted.items()}
 
 
 def _make(how: str) -> str:

@@ -10,20 +10,15 @@ from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus
 from chatbot_operator.clock import Clock
 from chatbot_operator.desired import names
 from chatbot_operator.engine.contest import Contests
+from chatbot_operator.engine.instances import Instance
 from chatbot_operator.engine.restarts import RestartSlots
-from chatbot_operator.engine.store import Instance, InstanceKey
-from chatbot_operator.errors import OperatorError
+from chatbot_operator.engine.store import NamespacedName
+from chatbot_operator.errors import StatusUnreadable
 from chatbot_operator.model.objects import ChildState, ObjectKey
 from chatbot_operator.model.snapshot import EffectFailure, Identity, OperatorFacts, SecretFacts, Snapshot
 
 MAX_PROBLEMS = 5
 """Validation errors that are named; more would not fit a condition."""
-
-
-class StatusUnreadable(OperatorError):
-    """The status holds something this version can't understand; going on could destroy what a newer operator wrote."""
-
-    reason = "StatusUnreadable"
 
 
 class Children(Protocol):
@@ -84,7 +79,7 @@ class Observer:
         self._operator = operator
         self._clock = clock
 
-    async def observe(self, key: InstanceKey, instance: Instance, failures: tuple[EffectFailure, ...]) -> Snapshot:
+    async def observe(self, key: NamespacedName, instance: Instance, failures: tuple[EffectFailure, ...]) -> Snapshot:
         """Return the snapshot of an instance.
 
         Args:
@@ -148,8 +143,8 @@ def _claim_goes(identity: Identity, status: ChatbotInstanceStatus, children: Map
     return claim is None or claim.deleting
 
 
-def identity_of(body: Mapping[str, Any]) -> Identity:
-    """Return which instance a stored body is about."""
+def identity_of(body: Mapping[str, Any], kind: str = "ChatbotInstance") -> Identity:
+    """Return which object a stored body is about."""
     metadata = body["metadata"]
     return Identity(
         namespace=metadata["namespace"],
@@ -160,6 +155,7 @@ def identity_of(body: Mapping[str, Any]) -> Identity:
         annotations=metadata["annotations"],
         finalizers=tuple(metadata["finalizers"]),
         deleting=metadata["deletionTimestamp"] is not None,
+        kind=kind,
     )
 
 
@@ -168,7 +164,7 @@ def parse_spec(spec: Mapping[str, Any]) -> tuple[ChatbotInstanceSpec | None, str
     try:
         return ChatbotInstanceSpec.model_validate(spec), ""
     except ValidationError as error:
-        return None, _problems(error)
+        return None, tell_problems(error)
 
 
 def parse_status(status: Mapping[str, Any]) -> ChatbotInstanceStatus:
@@ -180,10 +176,11 @@ def parse_status(status: Mapping[str, Any]) -> ChatbotInstanceStatus:
     try:
         return ChatbotInstanceStatus.model_validate(status)
     except ValidationError as error:
-        raise StatusUnreadable(f"the status can't be read ({_problems(error)}); a newer operator may have written it") from None
+        raise StatusUnreadable(f"the status can't be read ({tell_problems(error)}); a newer operator may have written it") from None
 
 
-def _problems(error: ValidationError) -> str:
+def tell_problems(error: ValidationError) -> str:
+    """Return what is wrong, naming fields but never their values."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     named = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in found[:MAX_PROBLEMS]]
     more = f" and {len(found) - MAX_PROBLEMS} more" if len(found) > MAX_PROBLEMS else ""

@@ -1,14 +1,13 @@
-"""Writes the status of an instance: at most once a pass, only what differs, and only onto the version that was decided on."""
+"""Writes the status of an object of ours: at most once a pass, only what differs, and only onto the version that was decided on."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, get_args
 
 from pydantic import BaseModel
 
-from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus
+from chatbot_operator.api.v1alpha1.common import StatusModel
 from chatbot_operator.model.objects import ObjectKey
 
-KIND = "ChatbotInstance"
 MAX_MESSAGE = 1024
 """Characters of a condition's message."""
 
@@ -27,14 +26,14 @@ async def write_status(
 
     Args:
         client: For the patch.
-        key: The instance.
-        uid: Of the instance that was decided on.
+        key: The object.
+        uid: Of the object that was decided on.
         resource_version: Of the version that was decided on.
         patch: Merge patch of the status.
 
     Raises:
-        Conflict: The instance changed since; get it and decide again.
-        NotFound: The instance is gone.
+        Conflict: The object changed since; get it and decide again.
+        NotFound: The object is gone.
     """
     if not patch:
         return None
@@ -42,8 +41,10 @@ async def write_status(
     return await client.merge_patch(key, body, uid=uid, subresource="status")
 
 
-def unknown_patch(current: Mapping[str, Any], generation: int, reason: str, message: str, now: str) -> dict[str, Any]:
-    """Return the merge patch that makes `Ready` Unknown and touches nothing else, so that it works on a status that can't be read.
+def unknown_patch(
+    current: Mapping[str, Any], generation: int, reason: str, message: str, now: str, headline: str = "Ready"
+) -> dict[str, Any]:
+    """Return the merge patch that makes one condition Unknown and touches nothing else, so that it works on a status that can't be read.
 
     Args:
         current: The status as the API sent it.
@@ -51,22 +52,23 @@ def unknown_patch(current: Mapping[str, Any], generation: int, reason: str, mess
         reason: CamelCase.
         message: For people; must hold no secret.
         now: RFC 3339 time, for a condition that changes.
+        headline: Type of the condition that people look at first.
     """
     listed = current.get("conditions")
     conditions = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
-    old = next((item for item in conditions if item.get("type") == "Ready"), {})
-    ready = {
-        "type": "Ready",
+    old = next((item for item in conditions if item.get("type") == headline), {})
+    unknown = {
+        "type": headline,
         "status": "Unknown",
         "reason": reason,
         "message": message[:MAX_MESSAGE],
         "observedGeneration": generation,
         "lastTransitionTime": old.get("lastTransitionTime", now) if old.get("status") == "Unknown" else now,
     }
-    return {} if ready == old else {"conditions": [ready, *(item for item in conditions if item.get("type") != "Ready")]}
+    return {} if unknown == old else {"conditions": [unknown, *(item for item in conditions if item.get("type") != headline)]}
 
 
-def status_patch(current: Mapping[str, Any], wanted: ChatbotInstanceStatus) -> dict[str, Any]:
+def status_patch(current: Mapping[str, Any], wanted: StatusModel) -> dict[str, Any]:
     """Return the merge patch (RFC 7386) that turns one status into another; empty when they are equal.
 
     A known field that is no longer set is removed; a field that this version does not know is kept, because a newer operator wrote it.

@@ -11,7 +11,7 @@ import structlog
 from chatbot_operator.clock import Clock
 from chatbot_operator.engine.passes import PassReport, Result
 from chatbot_operator.engine.queue import Priority, ShutDown, WorkQueue
-from chatbot_operator.engine.store import InstanceKey
+from chatbot_operator.engine.store import NamespacedName
 from chatbot_operator.errors import KubeError, LeadershipLost, OperatorError, Throttled
 from chatbot_operator.metrics import Metrics
 
@@ -30,10 +30,10 @@ _log = structlog.get_logger(__name__)
 class Runner(Protocol):
     """Runs one pass (`engine.passes.Passes`)."""
 
-    async def run(self, key: InstanceKey) -> PassReport:
+    async def run(self, key: NamespacedName) -> PassReport:
         """Make one pass."""
 
-    async def mark_broken(self, key: InstanceKey, error: BaseException) -> None:
+    async def mark_broken(self, key: NamespacedName, error: BaseException) -> None:
         """Say in the status that passes fail by a mistake of the operator's own."""
 
 
@@ -42,15 +42,16 @@ class Workers:
 
     def __init__(
         self,
-        queue: WorkQueue[InstanceKey],
+        queue: WorkQueue[NamespacedName],
         passes: Runner,
         may_act: Callable[[], bool],
         clock: Clock,
         metrics: Metrics,
         *,
         count: int,
+        noun: str = "instance",
         resync_seconds: float,
-        can_see: Callable[[InstanceKey], bool] = lambda _: True,
+        can_see: Callable[[NamespacedName], bool] = lambda _: True,
         after_pass: Callable[[], None] = lambda: None,
         rand: Callable[[], float] = random.random,
     ) -> None:
@@ -63,6 +64,7 @@ class Workers:
             clock: For durations.
             metrics: Passes by result.
             count: Passes at the same time.
+            noun: What log lines call the object of a pass.
             resync_seconds: Period after which an instance is looked at without a reason.
             can_see: Whether the caches are complete for an instance; one that can't be seen keeps no worker.
             after_pass: Called after each pass.
@@ -74,6 +76,7 @@ class Workers:
         self._clock = clock
         self._metrics = metrics
         self._count = count
+        self._noun = noun
         self._resync_seconds = resync_seconds
         self._can_see = can_see
         self._after_pass = after_pass
@@ -110,14 +113,15 @@ class Workers:
                         return
                     self._released.clear()
                     await self._released.wait()
-                with structlog.contextvars.bound_contextvars(pass_id=uuid.uuid4().hex[:12], namespace=key.namespace, instance=key.name):
+                bound = {"pass_id": uuid.uuid4().hex[:12], "namespace": key.namespace, self._noun: key.name}
+                with structlog.contextvars.bound_contextvars(**bound):
                     await self._pass(key)
             finally:
                 self._queue.done(key)
             self._after_pass()
             await asyncio.sleep(0)  # passes that wait for nothing must not starve the Lease and the probes
 
-    async def _pass(self, key: InstanceKey) -> None:
+    async def _pass(self, key: NamespacedName) -> None:
         if not self._can_see(key):
             self._metrics.passes.labels("unseen").inc()
             self._queue.add_after(key, UNSEEN_SECONDS)
@@ -146,7 +150,7 @@ class Workers:
             _log.debug("pass.done", result=report.result.value, seconds=round(seconds, 4), requeue_after=report.requeue_after)
         self._metrics.pass_seconds.observe(self._clock.monotonic() - began)
 
-    def _settle(self, key: InstanceKey, report: PassReport) -> None:
+    def _settle(self, key: NamespacedName, report: PassReport) -> None:
         """Queue the key again as its pass asks for. One that wants to be repeated at once, again and again, is slowed down."""
         if report.result is Result.GONE:
             self._queue.drop(key)
@@ -161,10 +165,12 @@ class Workers:
             self._queue.forget(key)
         if report.requeue_after is not None and not at_once:
             self._queue.add_after(key, report.requeue_after)
+        if report.over and report.result is Result.STEADY:
+            return
         spread = 1 + RESYNC_SPREAD * (2 * self._rand() - 1)
         self._queue.add_after(key, self._resync_seconds * spread, Priority.LOW)
 
-    async def _broke(self, key: InstanceKey, error: Exception) -> None:
+    async def _broke(self, key: NamespacedName, error: Exception) -> None:
         """Log, count and show an unexpected error, and try the instance again with back-off."""
         delay = self._queue.add_rate_limited(key)
         self._metrics.passes.labels("internal_error").inc()

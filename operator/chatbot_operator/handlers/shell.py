@@ -2,13 +2,13 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Final
 
 import kopf
 
 from chatbot_operator.constants import GROUP
-from chatbot_operator.handlers.instances import Inbox, register
+from chatbot_operator.handlers.inbox import Inbox, register
 from chatbot_operator.handlers.session import Credentials, watch_session
 
 KOPF_PREFIX: Final = f"kopf.{GROUP}"
@@ -69,7 +69,7 @@ class Shell:
 
     def __init__(
         self,
-        inbox: Inbox,
+        inboxes: Sequence[Inbox],
         credentials: Credentials,
         namespaces: Collection[str],
         take_signals: Callable[[], None],
@@ -77,13 +77,14 @@ class Shell:
         """Prepare.
 
         Args:
-            inbox: Where events go.
+            inboxes: Where the events of each kind go.
             credentials: Of this process, shared with our own client.
             namespaces: Watched namespaces; empty means all.
             take_signals: Installs our own signal handlers again, because kopf takes SIGTERM and SIGINT for itself.
         """
         self._registry = kopf.OperatorRegistry()
-        register(self._registry, inbox)
+        for inbox in inboxes:
+            register(self._registry, inbox)
         self._namespaces = namespaces
         self._take_signals = take_signals
 

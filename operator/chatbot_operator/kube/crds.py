@@ -9,9 +9,9 @@ import structlog
 from chatbot_operator.constants import GROUP, VERSION
 from chatbot_operator.errors import KubeError
 from chatbot_operator.kube.client import KubeClient
-from chatbot_operator.kube.kinds import CRD, INSTANCE
+from chatbot_operator.kube.kinds import BACKUP, CRD, INSTANCE
 
-OWN_CRDS: Final = (f"{INSTANCE.plural}.{GROUP}",)
+OWN_CRDS: Final = tuple(f"{kind.plural}.{GROUP}" for kind in (INSTANCE, BACKUP))
 POLL_SECONDS: Final = 1.0
 
 _log = structlog.get_logger(__name__)

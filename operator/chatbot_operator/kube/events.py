@@ -1,4 +1,4 @@
-"""Events on instances for `kubectl describe`: few, never repeated, never a reason for a pass to fail."""
+"""Events on objects of ours for `kubectl describe`: few, never repeated, never a reason for a pass to fail."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,9 +8,10 @@ from typing import Any, Final
 import structlog
 
 from chatbot_operator.clock import Clock
+from chatbot_operator.constants import API_VERSION
 from chatbot_operator.errors import Conflict, KubeError, LeadershipLost
 from chatbot_operator.kube.client import KubeClient
-from chatbot_operator.kube.kinds import EVENT, INSTANCE
+from chatbot_operator.kube.kinds import EVENT
 from chatbot_operator.model.effect import Emit
 from chatbot_operator.model.objects import ObjectKey
 from chatbot_operator.model.snapshot import Identity
@@ -98,8 +99,8 @@ class EventRecorder:
             "reportingController": CONTROLLER,
             "reportingInstance": self._reporter,
             "regarding": {
-                "apiVersion": INSTANCE.api_version,
-                "kind": INSTANCE.kind,
+                "apiVersion": API_VERSION,
+                "kind": about.kind,
                 "namespace": about.namespace,
                 "name": about.name,
                 "uid": about.uid,

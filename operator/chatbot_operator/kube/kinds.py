@@ -51,6 +51,7 @@ AUTOSCALER: Final = Kind("HorizontalPodAutoscaler", "autoscaling", "v2", "horizo
 NETWORK_POLICY: Final = Kind("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies")
 
 INSTANCE: Final = Kind("ChatbotInstance", GROUP, VERSION, "chatbotinstances")
+BACKUP: Final = Kind("ChatbotBackup", GROUP, VERSION, "chatbotbackups")
 EVENT: Final = Kind("Event", "events.k8s.io", "v1", "events")
 LEASE: Final = Kind("Lease", "coordination.k8s.io", "v1", "leases")
 NAMESPACE: Final = Kind("Namespace", "", "v1", "namespaces", namespaced=False)
@@ -71,7 +72,7 @@ CHILD_KINDS: Final = (
 )
 """What instances are made of: each is watched by one reflector. Jobs come before Pods, whose list must not be older."""
 
-_BY_NAME: Final = {kind.kind: kind for kind in (*CHILD_KINDS, INSTANCE, EVENT, LEASE, NAMESPACE, CRD)}
+_BY_NAME: Final = {kind.kind: kind for kind in (*CHILD_KINDS, INSTANCE, BACKUP, EVENT, LEASE, NAMESPACE, CRD)}
 
 
 def kind_of(name: str) -> Kind:

@@ -25,6 +25,7 @@ from chatbot_operator.constants import (
     ANNOTATION_INPUTS_HASH,
     ANNOTATION_SYSTEM_IDENTIFIER,
     ANNOTATION_TEMPLATE_HASH,
+    LABEL_BACKUP,
     LABEL_COMPONENT,
     LABEL_INSTANCE,
     LABEL_INSTANCE_UID,
@@ -37,7 +38,7 @@ from chatbot_operator.model.objects import ChildState, Health, ObjectKey
 
 Live = Mapping[str, Any]
 
-KEPT_LABELS: Final = (LABEL_COMPONENT, LABEL_NUMBER, LABEL_MANIFEST_HASH)
+KEPT_LABELS: Final = (LABEL_COMPONENT, LABEL_NUMBER, LABEL_BACKUP, LABEL_MANIFEST_HASH)
 _NOTHING: Final[Mapping[str, str]] = {}
 
 

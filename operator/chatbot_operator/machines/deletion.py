@@ -2,7 +2,7 @@
 
 deletionPolicy | finalizer | what is deleted by us
 Retain         | none      | nothing: children die with their owner, volumes and generated Secrets stay
-Delete         | ours      | workloads first, so that claims can go, then claims and generated Secrets of this very instance
+Delete         | ours      | workloads first, so that claims can go, then claims and generated Secrets of this very instance; never backups
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,8 @@ from typing import Final
 
 from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec, DeletionPolicy
 from chatbot_operator.api.v1alpha1.instance_status import RetryStatus
-from chatbot_operator.constants import FINALIZER
+from chatbot_operator.constants import FINALIZER, LABEL_COMPONENT
+from chatbot_operator.desired import names
 from chatbot_operator.machines.conditions import worst
 from chatbot_operator.machines.retry import RetryCase, decide_retry, judge_refusals
 from chatbot_operator.model.effect import Delete, Effect, SetFinalizer
@@ -69,7 +70,13 @@ def decide_deletion(snapshot: Snapshot) -> DeletionDecision:
 def _left(snapshot: Snapshot) -> list[ChildState]:
     """Return what was made for this very instance and has to go first, in the order of kinds."""
     uid = snapshot.identity.uid
-    return [child for kind in _KINDS for key, child in sorted(snapshot.children.items()) if key.kind == kind and child.instance_uid == uid]
+    mine = [child for _, child in sorted(snapshot.children.items()) if child.instance_uid == uid and not _outlives(child)]
+    return [child for kind in _KINDS for child in mine if child.key.kind == kind]
+
+
+def _outlives(child: ChildState) -> bool:
+    """Return whether it belongs to backups: these, their volume and their key are what is left when all else is gone."""
+    return child.labels.get(LABEL_COMPONENT) in (names.BACKUP, names.BACKUP_VERIFY)
 
 
 def _tell_refused(refused: Mapping[str, Verdict]) -> list[str]:
@@ -89,9 +96,9 @@ def _tell_held(left: Sequence[ChildState]) -> list[str]:
 
 
 def _tell_waiting(left: Sequence[ChildState]) -> list[str]:
-    names = ", ".join(_name(child) for child in left[:_TOLD])
+    told = ", ".join(_name(child) for child in left[:_TOLD])
     more = f" and {len(left) - _TOLD} more" if len(left) > _TOLD else ""
-    return [f"waiting until these are gone: {names}{more}"] if left else []
+    return [f"waiting until these are gone: {told}{more}"] if left else []
 
 
 def _tell_rest(finalizers: Sequence[str]) -> str:

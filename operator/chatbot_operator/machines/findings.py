@@ -111,6 +111,7 @@ def gather_findings(world: World, steady: Steady, convergence: Convergence, retr
     others = {
         **refused,
         "network and accounts": convergence.unsettled.get(FOUNDATION, OK),
+        "backups": convergence.unsettled.get(names.BACKUP, OK),
         "secrets": _lost(steady),
         "removal": _leaving(convergence),
     }

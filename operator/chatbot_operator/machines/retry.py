@@ -107,6 +107,6 @@ def _target(identity: Identity, effect: Effect) -> ObjectKey | None:
         case Delete() | PatchMetadata():
             return effect.key
         case SetFinalizer():
-            return ObjectKey("ChatbotInstance", identity.namespace, identity.name)
+            return ObjectKey(identity.kind, identity.namespace, identity.name)
         case _:
             return None

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus
+from chatbot_operator.api.v1alpha1.common import StatusModel
 from chatbot_operator.model.effect import Effect
 from chatbot_operator.model.outcome import Outcome
 
@@ -11,6 +11,6 @@ from chatbot_operator.model.outcome import Outcome
 class Decision:
     """What a pass decided. The status is written first (only if it differs), then the effects run in order."""
 
-    status: ChatbotInstanceStatus
+    status: StatusModel
     effects: tuple[Effect, ...] = ()
     outcome: Outcome = Outcome()

@@ -10,7 +10,8 @@ from chatbot_operator.model.objects import Manifest, ObjectKey
 class GeneratedSecret:
     """A Secret that is created once with random values and never changed by us.
 
-    `values` maps a key to how it is made: `password` (32 characters), `key` (64 hex digits) or `literal:<text>`.
+    `values` maps a key to how it is made: `password` (32 characters), `key` (64 hex digits), `literal:<text>`, or `age-identity` and
+    `age-recipient`, the two halves of one age key.
     """
 
     name: str

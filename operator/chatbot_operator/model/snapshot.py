@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec
 from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus
@@ -12,7 +13,7 @@ from chatbot_operator.model.objects import ChildState, ObjectKey
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which instance a pass is about."""
+    """Which object a pass is about."""
 
     namespace: str
     name: str
@@ -22,6 +23,19 @@ class Identity:
     annotations: Mapping[str, str] = field(default_factory=dict)
     finalizers: tuple[str, ...] = ()
     deleting: bool = False
+    kind: str = "ChatbotInstance"
+
+
+class Seen(Protocol):
+    """What every snapshot has, whatever its kind."""
+
+    @property
+    def identity(self) -> Identity:
+        """Which object it is of."""
+
+    @property
+    def namespace_terminating(self) -> bool | None:
+        """Whether its namespace is terminating; None while unknown."""
 
 
 @dataclass(frozen=True, slots=True)

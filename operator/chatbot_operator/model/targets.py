@@ -1,6 +1,7 @@
 """What the machines want of each component. `desired` reads these and never `spec.release`."""
 
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +55,8 @@ class Targets:
     migrate: JobTarget | None = None
     volume_hold: bool = False
     """The database's claim is neither made nor changed, because data may be lost."""
+
+
+_HELD: Final = ComponentTarget(hold=True)
+IDLE: Final = Targets(_HELD, _HELD, _HELD, _HELD, _HELD)
+"""Nothing of any component is made or changed: for what is rendered apart from a plan, such as the Jobs of a backup."""

@@ -25,7 +25,7 @@ def test_a_changed_file_is_noticed(path: str, tmp_path: Path, monkeypatch: pytes
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(generate, "ROOT", tmp_path)
     assert find_drift() == []
-    (tmp_path / path).write_text((tmp_path / path).read_text().replace("Running", "Walking", 1))
+    (tmp_path / path).write_text((tmp_path / path).read_text().replace("chatbotops", "otherops", 1))
     assert find_drift() == [path]
     (tmp_path / path).unlink()
     assert find_drift() == [path]

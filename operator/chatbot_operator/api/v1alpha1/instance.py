@@ -326,6 +326,24 @@ class Security(ApiModel):
     network_policy: Switch = Field(default=Switch.ENABLED, description="Default deny plus what the components need.")
 
 
+class BackupVolume(Storage):
+    """The claim <instance>-backups, which the operator makes and never deletes."""
+
+
+class BackupTarget(ApiModel):
+    """Where backups go."""
+
+    persistent_volume_claim: BackupVolume = Field(
+        default_factory=BackupVolume, description="A volume in the same namespace: it survives the database, not the cluster."
+    )
+
+
+class Backup(ApiModel):
+    """Where ChatbotBackups of this instance go. Each is encrypted for a key that is generated once, in the Secret <instance>-backup-key."""
+
+    target: BackupTarget = Field(default_factory=BackupTarget, description="Where backups go.")
+
+
 class ChatbotInstanceSpec(ApiModel):
     """Desired state of one chatbot. Only `release` is required."""
 
@@ -344,6 +362,9 @@ class ChatbotInstanceSpec(ApiModel):
     cache: Cache = Field(default_factory=Cache, description="Redis.")
     secrets: Secrets = Field(default_factory=Secrets, description="Secrets brought by the team.")
     security: Security = Field(default_factory=Security, description="Isolation.")
+    backup: Backup | None = Field(
+        default=None, description="Where ChatbotBackups go; without it none can be made. Taking it away keeps volume and key."
+    )
     image_pull_secrets: list[SecretRef] = Field(
         default_factory=list, max_length=8, description="Secrets for pulling images.", json_schema_extra=list_map("name")
     )

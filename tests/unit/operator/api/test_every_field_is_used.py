@@ -87,6 +87,8 @@ FIELDS: dict[str, tuple[Any, Any]] = {
     "secrets.adminPassword.name": ("auth", "other"),
     "secrets.adminPassword.key": ("admin", "other"),
     "security.networkPolicy": ("Enabled", "Disabled"),
+    "backup.target.persistentVolumeClaim.size": ("20Gi", "30Gi"),
+    "backup.target.persistentVolumeClaim.storageClassName": ("fast", "slow"),
     **{
         f"{component}.{group}.{name}": values
         for component in ("app", "scheduler", "workerWeb", "database", "cache")

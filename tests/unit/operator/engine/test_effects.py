@@ -33,7 +33,7 @@ class World:
             self.clock,
             self.metrics,
             children=self.children,
-            learn_instance=self.instances.append,
+            learn_own=self.instances.append,
         )
 
     def count(self, effect: str, result: str) -> float:

@@ -10,17 +10,18 @@ import pytest
 from aiohttp import web
 
 from chatbot_operator.constants import FINALIZER
+from chatbot_operator.engine.instances import InstanceStore
 from chatbot_operator.engine.queue import Priority, WorkQueue
 from chatbot_operator.engine.queue_metrics import WorkqueueMetrics
 from chatbot_operator.engine.server import serving
-from chatbot_operator.engine.store import InstanceKey, InstanceStore
-from chatbot_operator.handlers.instances import Inbox, register
+from chatbot_operator.engine.store import NamespacedName
+from chatbot_operator.handlers.inbox import Inbox, register
 from chatbot_operator.handlers.session import watch_session
 from chatbot_operator.handlers.shell import settings
 from chatbot_operator.metrics import Metrics
 from tests.unit.operator.engine.fakes import NAME, NAMESPACE, FakeClock, live_instance
 
-KEY = InstanceKey(NAMESPACE, NAME)
+KEY = NamespacedName(NAMESPACE, NAME)
 READY = {"observedGeneration": 1, "conditions": [{"type": "Ready", "status": "True"}]}
 
 
@@ -28,9 +29,9 @@ class World:
     def __init__(self) -> None:
         self.store = InstanceStore()
         self.clock = FakeClock()
-        self.queue: WorkQueue[InstanceKey] = WorkQueue(self.clock, WorkqueueMetrics(Metrics(), "q"))
+        self.queue: WorkQueue[NamespacedName] = WorkQueue(self.clock, WorkqueueMetrics(Metrics(), "q"))
         self.heard = 0
-        self.inbox = Inbox(self.store, self.queue, self._hear)
+        self.inbox = Inbox("chatbotinstances", self.store, self.queue, self._hear)
 
     def _hear(self) -> None:
         self.heard += 1
@@ -62,7 +63,7 @@ def test_at_start_instances_that_somebody_waits_for_come_before_those_that_were_
     world.inbox.deliver(None, live_instance("10", status=READY))
     world.clock.advance(1)
     world.inbox.deliver(None, live_instance("11", metadata={"name": "new", "uid": "uid-new"}))
-    assert [world.queue.take(), world.queue.take()] == [InstanceKey(NAMESPACE, "new"), KEY]
+    assert [world.queue.take(), world.queue.take()] == [NamespacedName(NAMESPACE, "new"), KEY]
 
 
 def test_only_events_of_the_watch_prove_that_it_is_not_deaf() -> None:
@@ -82,7 +83,7 @@ def _registry() -> kopf.OperatorRegistry:
 def test_kopf_has_one_handler_and_it_is_on_event() -> None:
     """Traps 2, 3, 4, 8, 9, 11, 14, 18, 20: no change detection, deletion, daemon, timer or index handler exists."""
     registry = _registry()
-    assert [str(handler.id) for handler in registry._watching.get_all_handlers()] == ["instances"]
+    assert [str(handler.id) for handler in registry._watching.get_all_handlers()] == ["chatbotinstances"]
     for others in (registry._changing, registry._spawning, registry._indexing, registry._webhooks):
         assert list(others.get_all_handlers()) == []
 

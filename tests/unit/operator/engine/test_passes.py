@@ -9,11 +9,12 @@ import pytest
 from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus
 from chatbot_operator.engine.contest import Contests
 from chatbot_operator.engine.effects import Executor
+from chatbot_operator.engine.instances import INSTANCE_PASSES, InstanceStore
 from chatbot_operator.engine.passes import BLIND_SECONDS, Passes, PassReport, Result
 from chatbot_operator.engine.restarts import RestartSlots
-from chatbot_operator.engine.snapshot import Observer, StatusUnreadable
-from chatbot_operator.engine.store import InstanceKey, InstanceStore
-from chatbot_operator.errors import Conflict, Forbidden, Invalid, Unavailable
+from chatbot_operator.engine.snapshot import Observer
+from chatbot_operator.engine.store import NamespacedName
+from chatbot_operator.errors import Conflict, Forbidden, Invalid, StatusUnreadable, Unavailable
 from chatbot_operator.kube.responses import error_of
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.model.decision import Decision
@@ -33,7 +34,7 @@ from tests.unit.operator.engine.fakes import (
     live_instance,
 )
 
-KEY = InstanceKey(NAMESPACE, NAME)
+KEY = NamespacedName(NAMESPACE, NAME)
 TARGET = ObjectKey("ChatbotInstance", NAMESPACE, NAME)
 Decide = Callable[[Snapshot], Decision]
 
@@ -63,15 +64,15 @@ class World:
             OperatorFacts("1", "p", "r"),
             self.clock,
         )
-        executor = Executor(
-            self.api, FakeRecorder(), contests, self.clock, self.metrics, children=FakeChildren(), learn_instance=self.store.put
-        )
+        executor = Executor(self.api, FakeRecorder(), contests, self.clock, self.metrics, children=FakeChildren(), learn_own=self.store.put)
 
         def observed(snapshot: Snapshot) -> Decision:
             self.seen.append(snapshot)
             return decide(snapshot)
 
-        self.passes = Passes(self.store, observer, observed, executor, self.api, self.clock, self.metrics, lambda _: self.blind)
+        self.passes = Passes(
+            INSTANCE_PASSES, self.store, observer, observed, executor, self.api, self.clock, self.metrics, lambda _: self.blind
+        )
         self.put(live_instance("10"))
 
     def put(self, live: dict[str, Any]) -> None:

@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+from chatbot_operator.engine.instances import InstanceStore
 from chatbot_operator.engine.relist import Relist
-from chatbot_operator.engine.store import InstanceKey, InstanceStore
+from chatbot_operator.engine.store import NamespacedName
 from chatbot_operator.errors import Forbidden
 from chatbot_operator.model.objects import key_of
 from tests.unit.operator.engine.fakes import NAME, NAMESPACE, FakeApi, FakeClock, live_instance
 
-KEY = InstanceKey(NAMESPACE, NAME)
+KEY = NamespacedName(NAMESPACE, NAME)
 
 
 @dataclass
@@ -28,9 +29,11 @@ class ListingApi(FakeApi):
 class World:
     def __init__(self) -> None:
         self.api, self.store, self.clock = ListingApi(), InstanceStore(), FakeClock()
-        self.changed: list[InstanceKey] = []
-        self.gone: list[InstanceKey] = []
-        self.relist = Relist(self.api, self.store, self.clock, (), on_change=self.changed.append, on_gone=self.gone.append, grace=0.0)
+        self.changed: list[NamespacedName] = []
+        self.gone: list[NamespacedName] = []
+        self.relist = Relist(
+            "ChatbotInstance", self.api, self.store, self.clock, (), on_change=self.changed.append, on_gone=self.gone.append, grace=0.0
+        )
 
     def both(self, live: dict[str, Any]) -> None:
         self.api.put(live)
@@ -59,7 +62,7 @@ async def test_a_missed_change_and_a_missed_creation_wake_the_instance() -> None
     world.api.put(live_instance("11", metadata={"generation": 2}))
     world.api.put(live_instance("12", metadata={"name": "new", "uid": "uid-new"}))
     await world.relist.compare()
-    assert sorted(world.changed) == [InstanceKey(NAMESPACE, "new"), KEY]
+    assert sorted(world.changed) == [NamespacedName(NAMESPACE, "new"), KEY]
 
 
 async def test_an_event_that_was_only_under_way_is_no_miss() -> None:
@@ -118,13 +121,13 @@ async def test_after_a_restored_backup_the_list_is_believed_though_it_is_older_o
     world.store.put(live_instance("90", metadata={"generation": 9}))
     deleted = live_instance("80", metadata={"name": "old", "uid": "uid-old"})
     world.store.put(deleted)
-    world.store.remove(InstanceKey(NAMESPACE, "old"), "uid-old")
+    world.store.remove(NamespacedName(NAMESPACE, "old"), "uid-old")
     world.api.put(live_instance("10", metadata={"generation": 1}))
     world.api.put(live_instance("11", metadata={"name": "old", "uid": "uid-old"}))
     await world.relist.compare()
-    held = [world.store.get(key) for key in (KEY, InstanceKey(NAMESPACE, "old"))]
+    held = [world.store.get(key) for key in (KEY, NamespacedName(NAMESPACE, "old"))]
     assert [found.resource_version for found in held if found is not None] == ["10", "11"]
-    assert sorted(world.changed) == [InstanceKey(NAMESPACE, "old"), KEY]
+    assert sorted(world.changed) == [NamespacedName(NAMESPACE, "old"), KEY]
 
 
 async def test_our_own_write_while_the_list_ran_is_no_reason_to_read_again() -> None:
@@ -155,7 +158,14 @@ async def test_a_namespace_that_can_not_be_listed_keeps_no_other_from_being_comp
 
     world.api.list_pages = some  # type: ignore[method-assign]
     relist = Relist(
-        world.api, world.store, world.clock, ("gone", NAMESPACE), on_change=world.changed.append, on_gone=world.gone.append, grace=0.0
+        "ChatbotInstance",
+        world.api,
+        world.store,
+        world.clock,
+        ("gone", NAMESPACE),
+        on_change=world.changed.append,
+        on_gone=world.gone.append,
+        grace=0.0,
     )
     await relist.compare()
     assert world.gone == [KEY]

@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 
 from chatbot_operator.constants import ANNOTATION_APPLY_UPDATE
+from chatbot_operator.engine.instances import InstanceStore
 from chatbot_operator.engine.restarts import RestartSlots
-from chatbot_operator.engine.store import InstanceKey, InstanceStore
+from chatbot_operator.engine.store import NamespacedName
 from tests.unit.operator.engine.fakes import live_instance
 
 VERSION = "2.0"
-A, B, C = (InstanceKey("team", name) for name in "abc")
+A, B, C = (NamespacedName("team", name) for name in "abc")
 READY = {"observedGeneration": 1, "conditions": [{"type": "Ready", "status": "True"}]}
 
 
@@ -20,7 +21,7 @@ class World:
         self.slots = RestartSlots(self.store, VERSION, limit)
         self._version = 0
 
-    def put(self, key: InstanceKey, *, asks: bool = True, applied: str = "1.0", ready: bool = True, **spec: Any) -> None:
+    def put(self, key: NamespacedName, *, asks: bool = True, applied: str = "1.0", ready: bool = True, **spec: Any) -> None:
         self._version += 1
         metadata: dict[str, Any] = {"name": key.name, "uid": f"uid-{key.name}"}
         if asks:

@@ -7,10 +7,11 @@ from typing import Any
 import kopf
 import pytest
 
+from chatbot_operator.engine.instances import InstanceStore
 from chatbot_operator.engine.queue import WorkQueue
 from chatbot_operator.engine.queue_metrics import WorkqueueMetrics
-from chatbot_operator.engine.store import InstanceKey, InstanceStore
-from chatbot_operator.handlers.instances import Inbox
+from chatbot_operator.engine.store import NamespacedName
+from chatbot_operator.handlers.inbox import Inbox
 from chatbot_operator.handlers.shell import Shell
 from chatbot_operator.metrics import Metrics
 from tests.unit.operator.engine.fakes import FakeClock
@@ -46,9 +47,9 @@ async def test_the_end_of_any_task_of_kopf_ends_the_shell(
         return tasks
 
     monkeypatch.setattr(kopf, "spawn_tasks", spawn_tasks)
-    queue: WorkQueue[InstanceKey] = WorkQueue(FakeClock(), WorkqueueMetrics(Metrics(), "q"))
-    inbox = Inbox(InstanceStore(), queue, lambda: None)
-    shell = Shell(inbox, credentials=None, namespaces=(), take_signals=lambda: taken.append(True))  # type: ignore[arg-type]  # never logs in
+    queue: WorkQueue[NamespacedName] = WorkQueue(FakeClock(), WorkqueueMetrics(Metrics(), "q"))
+    inbox = Inbox("chatbotinstances", InstanceStore(), queue, lambda: None)
+    shell = Shell([inbox], credentials=None, namespaces=(), take_signals=lambda: taken.append(True))  # type: ignore[arg-type]  # never logs in
     with pytest.raises(RuntimeError, match="'watcher of chatbotinstances' ended") as ended:
         await shell.run()
     assert isinstance(ended.value.__cause__, cause)

@@ -7,9 +7,10 @@ import pytest
 
 from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus, DatabaseStatus
 from chatbot_operator.engine.contest import Contests
+from chatbot_operator.engine.instances import InstanceStore
 from chatbot_operator.engine.restarts import RestartSlots
 from chatbot_operator.engine.snapshot import Observer
-from chatbot_operator.engine.store import InstanceKey, InstanceStore
+from chatbot_operator.engine.store import NamespacedName
 from chatbot_operator.model.objects import ChildState, Health, ObjectKey
 from chatbot_operator.model.snapshot import OperatorFacts, Snapshot
 from tests.unit.operator.engine.fakes import NAME, NAMESPACE, FakeClock, FakeNamespaces, FakeSecrets, live_instance
@@ -38,7 +39,7 @@ async def observe(children: Children, status: ChatbotInstanceStatus) -> Snapshot
     live = live_instance()
     live["status"] = status.model_dump(mode="json", by_alias=True, exclude_none=True)
     store.put(live)
-    key = InstanceKey(NAMESPACE, NAME)
+    key = NamespacedName(NAMESPACE, NAME)
     instance = store.get(key)
     assert instance is not None
     observer = Observer(

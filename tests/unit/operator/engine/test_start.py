@@ -8,7 +8,7 @@ import pytest
 
 from chatbot_operator import main
 from chatbot_operator.config import Config
-from chatbot_operator.context import Context
+from chatbot_operator.context import Context, Loop
 from chatbot_operator.errors import NotFound
 from chatbot_operator.kube.crds import wait_established
 from tests.unit.operator.engine.fakes import FakeClock
@@ -68,6 +68,10 @@ class Part:
     def __len__(self) -> int:
         return 0
 
+    @property
+    def store(self) -> "Part":
+        return self
+
 
 async def settle() -> None:
     for _ in range(20):
@@ -77,8 +81,9 @@ async def settle() -> None:
 async def test_kopf_is_started_only_once_our_kinds_are_established(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "wait_established", partial(wait_established, poll_seconds=0))
     parts = Parts()
-    names = ("elector", "reflectors", "store", "queue", "workers", "relist", "shell")
-    context = Context(client=parts, **{name: parts.part(name) for name in names})  # type: ignore[arg-type]
+    loops = tuple(Loop(parts.part(f"{kind} inbox"), parts.part("workers"), parts.part("relist")) for kind in ("instances", "backups"))  # type: ignore[arg-type]
+    names = ("elector", "reflectors", "shell")
+    context = Context(client=parts, loops=loops, **{name: parts.part(name) for name in names})  # type: ignore[arg-type]
     config = Config.from_env({"CHATBOT_POSTGRES_IMAGE": "p:1", "CHATBOT_REDIS_IMAGE": "r:1"})
     process = main.Process(config, FakeClock())
     async with process._supervised():

@@ -3,10 +3,11 @@
 import pytest
 
 from chatbot_operator.constants import ANNOTATION_RECONCILE_AT, FINALIZER
-from chatbot_operator.engine.store import InstanceKey, InstanceStore
+from chatbot_operator.engine.instances import InstanceStore
+from chatbot_operator.engine.store import NamespacedName
 from tests.unit.operator.engine.fakes import NAME, NAMESPACE, UID, live_instance
 
-KEY = InstanceKey(NAMESPACE, NAME)
+KEY = NamespacedName(NAMESPACE, NAME)
 
 
 @pytest.mark.parametrize(

@@ -10,42 +10,42 @@ from chatbot_operator.clock import SystemClock
 from chatbot_operator.engine.passes import PassReport, Result
 from chatbot_operator.engine.queue import Backoff, WorkQueue
 from chatbot_operator.engine.queue_metrics import WorkqueueMetrics
-from chatbot_operator.engine.store import InstanceKey
+from chatbot_operator.engine.store import NamespacedName
 from chatbot_operator.engine.worker import Workers
 from chatbot_operator.errors import LeadershipLost, Throttled, Unavailable
 from chatbot_operator.metrics import Metrics
 
-A, B = InstanceKey("team", "a"), InstanceKey("team", "b")
+A, B = NamespacedName("team", "a"), NamespacedName("team", "b")
 STEADY = PassReport(Result.STEADY)
 
 
 class Runner:
-    def __init__(self, work: Callable[[InstanceKey], Awaitable[PassReport]]) -> None:
+    def __init__(self, work: Callable[[NamespacedName], Awaitable[PassReport]]) -> None:
         self.work = work
-        self.passes: list[InstanceKey] = []
-        self.broken: list[tuple[InstanceKey, str]] = []
+        self.passes: list[NamespacedName] = []
+        self.broken: list[tuple[NamespacedName, str]] = []
 
-    async def run(self, key: InstanceKey) -> PassReport:
+    async def run(self, key: NamespacedName) -> PassReport:
         self.passes.append(key)
         return await self.work(key)
 
-    async def mark_broken(self, key: InstanceKey, error: BaseException) -> None:
+    async def mark_broken(self, key: NamespacedName, error: BaseException) -> None:
         self.broken.append((key, type(error).__name__))
 
 
 class Pool:
     def __init__(
         self,
-        work: Callable[[InstanceKey], Awaitable[PassReport]],
+        work: Callable[[NamespacedName], Awaitable[PassReport]],
         *,
         count: int = 2,
         resync: float = 3600.0,
-        can_see: Callable[[InstanceKey], bool] = lambda _: True,
+        can_see: Callable[[NamespacedName], bool] = lambda _: True,
     ) -> None:
         self.leads = True
         self.metrics = Metrics()
         clock = SystemClock()
-        self.queue: WorkQueue[InstanceKey] = WorkQueue(
+        self.queue: WorkQueue[NamespacedName] = WorkQueue(
             clock, WorkqueueMetrics(self.metrics, "q"), backoff=Backoff(base=0.001, cap=0.01), aging=30
         )
         self.runner = Runner(work)
@@ -79,7 +79,7 @@ class Pool:
         return self.metrics.registry.get_sample_value("chatbot_operator_passes_total", {"result": result}) or 0.0
 
 
-async def _steady(_: InstanceKey) -> PassReport:
+async def _steady(_: NamespacedName) -> PassReport:
     return STEADY
 
 
@@ -94,6 +94,18 @@ async def test_a_steady_instance_is_passed_once_and_then_only_resynced() -> None
         assert pool.queue.failures(A) == 0
 
 
+async def test_what_is_over_is_not_even_resynced() -> None:
+    async def work(_: NamespacedName) -> PassReport:
+        return PassReport(Result.STEADY, over=True)
+
+    pool = Pool(work)
+    async with pool.running():
+        pool.queue.add(A)
+        await pool.until(lambda: pool.count("steady") == 1)
+        await asyncio.sleep(0.02)
+        assert pool.queue.next_due() is None
+
+
 async def test_every_instance_is_revisited_although_nobody_wakes_it() -> None:
     pool = Pool(_steady, resync=0.01)
     async with pool.running():
@@ -103,7 +115,7 @@ async def test_every_instance_is_revisited_although_nobody_wakes_it() -> None:
 
 
 async def test_a_pass_that_changed_something_is_followed_by_another_until_it_is_steady() -> None:
-    async def work(key: InstanceKey) -> PassReport:
+    async def work(key: NamespacedName) -> PassReport:
         return PassReport(Result.CHANGED) if len(pool.runner.passes) < 5 else STEADY
 
     pool = Pool(work)
@@ -128,7 +140,7 @@ async def test_a_standby_makes_no_pass_and_the_leader_makes_those_that_waited() 
 async def test_one_key_is_never_in_two_passes() -> None:
     inside, most = 0, 0
 
-    async def work(_: InstanceKey) -> PassReport:
+    async def work(_: NamespacedName) -> PassReport:
         nonlocal inside, most
         inside += 1
         most = max(most, inside)
@@ -148,7 +160,7 @@ async def test_one_key_is_never_in_two_passes() -> None:
 async def test_passes_are_bounded() -> None:
     inside, most = 0, 0
 
-    async def work(_: InstanceKey) -> PassReport:
+    async def work(_: NamespacedName) -> PassReport:
         nonlocal inside, most
         inside += 1
         most = max(most, inside)
@@ -159,7 +171,7 @@ async def test_passes_are_bounded() -> None:
     pool = Pool(work, count=3)
     async with pool.running():
         for number in range(30):
-            pool.queue.add(InstanceKey("team", str(number)))
+            pool.queue.add(NamespacedName("team", str(number)))
         await pool.until(lambda: pool.count("steady") == 30)
     assert most == 3
 
@@ -174,7 +186,7 @@ async def test_passes_are_bounded() -> None:
     ],
 )
 async def test_an_error_is_tried_again_and_stops_nobody(error: Exception, result: str) -> None:
-    async def work(key: InstanceKey) -> PassReport:
+    async def work(key: NamespacedName) -> PassReport:
         if key == A and pool.runner.passes.count(A) < 3:
             raise error
         return STEADY
@@ -192,7 +204,7 @@ async def test_an_error_is_tried_again_and_stops_nobody(error: Exception, result
 async def test_a_pass_in_progress_ends_before_the_pool_does() -> None:
     started, finished = asyncio.Event(), False
 
-    async def work(_: InstanceKey) -> PassReport:
+    async def work(_: NamespacedName) -> PassReport:
         nonlocal finished
         started.set()
         await asyncio.sleep(0.03)
@@ -225,7 +237,7 @@ async def test_passes_that_wait_for_nothing_do_not_starve_the_loop() -> None:
 
 
 async def test_an_instance_that_wants_to_be_repeated_at_once_for_ever_is_slowed_down() -> None:
-    async def work(_: InstanceKey) -> PassReport:
+    async def work(_: NamespacedName) -> PassReport:
         return PassReport(Result.STEADY, requeue_after=0)
 
     pool = Pool(work)

@@ -1,4 +1,4 @@
-"""What kopf tells of ChatbotInstances: every event is stored, and those that matter wake the engine. Nothing is ever written by kopf."""
+"""What kopf tells of our own kinds: every event is stored, and those that matter wake the engine. Nothing is ever written by kopf."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,17 +8,16 @@ import kopf
 
 from chatbot_operator.constants import GROUP, VERSION
 from chatbot_operator.engine.queue import Priority, WorkQueue
-from chatbot_operator.engine.store import InstanceKey, InstanceStore, key_of_instance
-
-PLURAL = "chatbotinstances"
+from chatbot_operator.engine.store import NamespacedName, ObjectStore, name_of
 
 
 @dataclass(frozen=True, slots=True)
 class Inbox:
-    """Where events go."""
+    """Where the events of one kind go."""
 
-    store: InstanceStore
-    queue: WorkQueue[InstanceKey]
+    plural: str
+    store: ObjectStore[Any]
+    queue: WorkQueue[NamespacedName]
     heard: Callable[[], None]
     """Called for each event: the watch is not deaf."""
 
@@ -26,22 +25,22 @@ class Inbox:
         """Take in one event. `event_type` is None for objects of a list."""
         if event_type is not None:
             self.heard()
-        key = key_of_instance(live)
+        key = name_of(live)
         if event_type == "DELETED":
             if self.store.remove(key, live["metadata"]["uid"]):
                 self.queue.drop(key)
         elif self.store.put(live):
             self.queue.add(key, self._priority(event_type, key))
 
-    def _priority(self, event_type: str | None, key: InstanceKey) -> Priority:
+    def _priority(self, event_type: str | None, key: NamespacedName) -> Priority:
         """Objects that were fine when the process started can wait for those that somebody waits for."""
         found = self.store.get(key)
         return Priority.LOW if event_type is None and found is not None and found.settled else Priority.HIGH
 
 
 def register(registry: kopf.OperatorRegistry, inbox: Inbox) -> None:
-    """Register the only handler: `on.event`, which keeps no state of kopf's and can't block a deletion."""
+    """Register the only handler of a kind: `on.event`, which keeps no state of kopf's and can't block a deletion."""
 
-    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry, id="instances")
-    async def on_instance(event: Any, **_: Any) -> None:
+    @kopf.on.event(GROUP, VERSION, inbox.plural, registry=registry, id=inbox.plural)
+    async def on_event(event: Any, **_: Any) -> None:
         inbox.deliver(event["type"], event["object"])

@@ -1,0 +1,164 @@
+"""How the engine deals with ChatbotBackups: what it asks of them without parsing them, and what their passes know."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from chatbot_operator.api.v1alpha1.backup import ChatbotBackupSpec, ChatbotBackupStatus
+from chatbot_operator.clock import Clock
+from chatbot_operator.constants import ANNOTATION_RECONCILE_AT, LABEL_BACKUP
+from chatbot_operator.desired import names
+from chatbot_operator.desired.references import own_secret_names, uses_of
+from chatbot_operator.engine.instances import InstanceStore
+from chatbot_operator.engine.passes import KindOfPass
+from chatbot_operator.engine.snapshot import Children, Secrets, identity_of, parse_spec, parse_status, tell_problems
+from chatbot_operator.engine.store import NamespacedName, ObjectStore, Summary, Tracked
+from chatbot_operator.errors import StatusUnreadable
+from chatbot_operator.machines.backup import is_finished
+from chatbot_operator.model.backup import BackupSnapshot, InstanceView
+from chatbot_operator.model.objects import ChildState, ObjectKey
+from chatbot_operator.model.snapshot import EffectFailure, OperatorFacts, SecretFacts
+
+KIND: Final = "ChatbotBackup"
+BACKUP_PASSES: Final = KindOfPass(KIND, headline="Succeeded", what="backup")
+
+
+@dataclass(frozen=True, slots=True)
+class BackupMarks:
+    """What decides whose turn it is."""
+
+    instance: str
+    """Name of the instance."""
+    created: str
+    finished: bool
+
+
+class BackupStore(ObjectStore[BackupMarks]):
+    """The backups, and which of each instance are not finished."""
+
+    def __init__(self, on_turn: Callable[[NamespacedName], None] = lambda _: None) -> None:
+        """Prepare an empty store. `on_turn` is called with an instance when another of its backups may have its turn."""
+        super().__init__(summarize)
+        self._on_turn = on_turn
+        self._open: dict[NamespacedName, dict[str, str]] = {}
+        """Instance -> its unfinished backups: name -> time of creation."""
+
+    def unfinished(self, instance: NamespacedName) -> list[str]:
+        """Return the names of an instance's unfinished backups in the order in which they were asked for."""
+        found = self._open.get(instance, {})
+        return sorted(found, key=lambda name: (found[name], name))
+
+    def changed(self, key: NamespacedName, old: Tracked[BackupMarks] | None, new: Tracked[BackupMarks] | None) -> None:
+        """Keep the index."""
+        if old is not None:
+            of = NamespacedName(key.namespace, old.marks.instance)
+            self._open.get(of, {}).pop(key.name, None)
+            if not self._open.get(of, True):
+                del self._open[of]
+            if not old.marks.finished and (new is None or new.marks.finished):
+                self._on_turn(of)
+        if new is not None and not new.marks.finished:
+            self._open.setdefault(NamespacedName(key.namespace, new.marks.instance), {})[key.name] = new.marks.created
+
+
+def summarize(metadata: Mapping[str, Any], spec: Mapping[str, Any], status: Mapping[str, Any]) -> Summary[BackupMarks]:
+    """Return what is known of one version."""
+    finished = is_finished(status) or metadata["deletionTimestamp"] is not None
+    asked = metadata["annotations"].get(ANNOTATION_RECONCILE_AT)
+    handled = asked in (None, status.get("lastHandledReconcileAt"))
+    instance = (spec.get("instanceRef") or {}).get("name", "")
+    return Summary(finished and handled, BackupMarks(instance, metadata["creationTimestamp"], finished))
+
+
+class BackupObserver:
+    """Makes snapshots of backups."""
+
+    def __init__(
+        self,
+        store: BackupStore,
+        instances: InstanceStore,
+        children: Children,
+        secrets: Secrets,
+        operator: OperatorFacts,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._instances = instances
+        self._children = children
+        self._secrets = secrets
+        self._operator = operator
+        self._clock = clock
+
+    async def observe(self, key: NamespacedName, held: Tracked[Any], failures: tuple[EffectFailure, ...]) -> BackupSnapshot:
+        """Return the snapshot of a backup.
+
+        Args:
+            key: Which backup.
+            held: Its newest version.
+            failures: What went wrong in its last effects.
+
+        Raises:
+            StatusUnreadable: Its status, or that of its instance, can't be parsed.
+            KubeError: A referenced Secret could not be read.
+        """
+        body = held.read()
+        spec, spec_error = _parse_spec(body["spec"])
+        name = spec.instance_ref.name if spec else ""
+        found = self._instances.get(NamespacedName(key.namespace, name))
+        instance = _view(found.read()) if found is not None else None
+        unfinished = self._store.unfinished(NamespacedName(key.namespace, name))
+        before = unfinished[: unfinished.index(key.name)] if key.name in unfinished else []
+        return BackupSnapshot(
+            identity=identity_of(body, KIND),
+            spec=spec,
+            spec_error=spec_error,
+            status=_parse_status(body["status"]),
+            instance=instance,
+            children=_own(key, self._children.children(key.namespace, name)),
+            secrets=await self._read_secrets(key.namespace, name, instance),
+            ahead=tuple(before),
+            operator=self._operator,
+            now=self._clock.now(),
+            failures=failures,
+        )
+
+    def look_again(self, snapshot: BackupSnapshot) -> float | None:
+        """Return in how many seconds a Secret that no watch tells is read again; a backup that is proven looks no more."""
+        if snapshot.instance is None or snapshot.status.archive is not None:
+            return None
+        return self._secrets.next_check(snapshot.identity.namespace, snapshot.secrets, snapshot.instance.uid)
+
+    async def _read_secrets(self, namespace: str, name: str, instance: InstanceView | None) -> Mapping[str, SecretFacts | None]:
+        if instance is None or instance.spec is None or instance.spec.backup is None:
+            return {}
+        used = {use.secret for component in (names.BACKUP, names.BACKUP_VERIFY) for use in uses_of(component, name, instance.spec)}
+        return await self._secrets.facts(namespace, sorted(used), instance.uid, own_secret_names(name, instance.spec))
+
+
+def _own(key: NamespacedName, children: Mapping[ObjectKey, ChildState]) -> dict[ObjectKey, ChildState]:
+    """Return the Jobs of a backup and their pods."""
+    jobs = {child.uid: child for child in children.values() if child.key.kind == "Job" and child.labels.get(LABEL_BACKUP) == key.name}
+    pods = [child for child in children.values() if child.key.kind == "Pod" and child.owner_uid in jobs]
+    return {child.key: child for child in (*jobs.values(), *pods)}
+
+
+def _view(body: Mapping[str, Any]) -> InstanceView:
+    metadata = body["metadata"]
+    spec, _ = parse_spec(body["spec"])
+    return InstanceView(metadata["uid"], metadata["deletionTimestamp"] is not None, spec, parse_status(body["status"]))
+
+
+def _parse_spec(spec: Mapping[str, Any]) -> tuple[ChatbotBackupSpec | None, str]:
+    try:
+        return ChatbotBackupSpec.model_validate(spec), ""
+    except ValidationError as error:
+        return None, tell_problems(error)
+
+
+def _parse_status(status: Mapping[str, Any]) -> ChatbotBackupStatus:
+    try:
+        return ChatbotBackupStatus.model_validate(status)
+    except ValidationError as error:
+        raise StatusUnreadable(f"the status can't be read ({tell_problems(error)}); a newer operator may have written it") from None
