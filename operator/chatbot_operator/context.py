@@ -139,7 +139,12 @@ class Parts:
         after_pass: Callable[[], None] = lambda: None,
     ) -> Loop:
         """Return the loop of one kind."""
-        relist = Relist(kind.kind, self.client, store, self.clock, self.config.namespaces, on_change=queue.add, on_gone=queue.drop)
+
+        def gone(key: NamespacedName) -> None:
+            queue.drop(key)
+            after_pass()  # what it held back can go on, and no pass of its own will tell
+
+        relist = Relist(kind.kind, self.client, store, self.clock, self.config.namespaces, on_change=queue.add, on_gone=gone)
         workers = Workers(
             queue,
             passes,
@@ -152,7 +157,7 @@ class Parts:
             can_see=lambda key: self.reflectors.synced(key.namespace) or bool(self.reflectors.blind(key.namespace)),
             after_pass=after_pass,
         )
-        return Loop(Inbox(kind.plural, store, queue, relist.watch_told), workers, relist)
+        return Loop(Inbox(kind.plural, store, queue, relist.watch_told, gone), workers, relist)
 
 
 def _instances(parts: Parts, queues: Queues) -> Loop:

@@ -20,6 +20,8 @@ class Inbox:
     queue: WorkQueue[NamespacedName]
     heard: Callable[[], None]
     """Called for each event: the watch is not deaf."""
+    gone: Callable[[NamespacedName], None]
+    """Called for an object that was deleted."""
 
     def deliver(self, event_type: str | None, live: Mapping[str, Any]) -> None:
         """Take in one event. `event_type` is None for objects of a list."""
@@ -28,7 +30,7 @@ class Inbox:
         key = name_of(live)
         if event_type == "DELETED":
             if self.store.remove(key, live["metadata"]["uid"]):
-                self.queue.drop(key)
+                self.gone(key)
         elif self.store.put(live):
             self.queue.add(key, self._priority(event_type, key))
 

@@ -31,7 +31,7 @@ class World:
         self.clock = FakeClock()
         self.queue: WorkQueue[NamespacedName] = WorkQueue(self.clock, WorkqueueMetrics(Metrics(), "q"))
         self.heard = 0
-        self.inbox = Inbox("chatbotinstances", self.store, self.queue, self._hear)
+        self.inbox = Inbox("chatbotinstances", self.store, self.queue, self._hear, self.queue.drop)
 
     def _hear(self) -> None:
         self.heard += 1

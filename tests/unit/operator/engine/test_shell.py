@@ -48,7 +48,7 @@ async def test_the_end_of_any_task_of_kopf_ends_the_shell(
 
     monkeypatch.setattr(kopf, "spawn_tasks", spawn_tasks)
     queue: WorkQueue[NamespacedName] = WorkQueue(FakeClock(), WorkqueueMetrics(Metrics(), "q"))
-    inbox = Inbox("chatbotinstances", InstanceStore(), queue, lambda: None)
+    inbox = Inbox("chatbotinstances", InstanceStore(), queue, lambda: None, queue.drop)
     shell = Shell([inbox], credentials=None, namespaces=(), take_signals=lambda: taken.append(True))  # type: ignore[arg-type]  # never logs in
     with pytest.raises(RuntimeError, match="'watcher of chatbotinstances' ended") as ended:
         await shell.run()
