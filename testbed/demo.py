@@ -22,11 +22,13 @@ from testbed.settings import Settings
 from testbed.tools import binary
 
 SAMPLE: Final = ROOT / "manifests" / "samples" / "quickstart.yaml"
+BACKUP: Final = ROOT / "manifests" / "samples" / "backup.yaml"
 CHART: Final = ROOT / "helm" / "chatbot-operator"
 OPERATOR: Final = "chatbot-operator"
 GREETING: Final = "Hola"
 _READY_S: Final = 300.0
 _ANSWER_S: Final = 30.0
+_BACKUP_S: Final = 120.0
 _QUESTION_S: Final = 60.0
 _LINE: Final = 150
 """Characters of a progress line."""
@@ -113,6 +115,26 @@ class Demo:
             text = answer["body"].get("text", {}).get("body") or answer["body"].get("type")
             self._progress.say(f"  chatbot -> {answer['to']}: {text}")
 
+    def back_up(self) -> None:
+        """Make the backup of the sample, unless it is there, and show what proves it."""
+        with self._progress.step("back up the database, and read all of it back"):
+            self._api.patch(self._instance_path, {"spec": {"backup": {}}})
+            self._run([str(binary(self._settings, "kubectl")), "apply", "-f", str(BACKUP)])
+            metadata = yaml.safe_load(BACKUP.read_text())["metadata"]
+            target = f"/apis/chatbotops.io/v1alpha1/namespaces/{metadata['namespace']}/chatbotbackups/{metadata['name']}"
+            said = "not yet looked at by the operator"
+
+            def proven() -> bool:
+                nonlocal said
+                condition = find_condition(self._api.get(target), "Verified")
+                said = f"{condition.get('reason', 'Unknown')}: {condition.get('message', said)}"
+                return condition.get("status") == "True"
+
+            self._wait(proven, _BACKUP_S, f"ChatbotBackup {metadata['name']} to be Verified", lambda: said)
+            archive = self._api.get(target)["status"]["archive"]
+            rows = sum(table["rows"] for table in archive["tables"])
+            self._progress.say(f"  {metadata['name']}: {archive['sizeBytes']} bytes, encrypted; {said}; {rows} rows")
+
     def summary(self) -> str:
         """Return what a person wants to know next."""
         kubectl = str(binary(self._settings, "kubectl"))
@@ -162,7 +184,11 @@ Remove everything: make demo-down"""
         return f"--kubeconfig={self._settings.kubeconfig('admin')}"
 
     def _get_instance(self) -> Object:
-        return self._api.get(f"/apis/chatbotops.io/v1alpha1/namespaces/{self.namespace}/chatbotinstances/{self.name}")
+        return self._api.get(self._instance_path)
+
+    @property
+    def _instance_path(self) -> str:
+        return f"/apis/chatbotops.io/v1alpha1/namespaces/{self.namespace}/chatbotinstances/{self.name}"
 
     def _run(self, command: list[str]) -> str:
         done = subprocess.run([command[0], self._kubeconfig, *command[1:]], check=False, capture_output=True, text=True)
@@ -203,6 +229,7 @@ def run(settings: Settings, progress: Progress) -> None:
         demo.apply_sample()
         demo.wait_ready()
         demo.converse()
+        demo.back_up()
         print(demo.summary())
         progress.say("done")
     except (Failed, *MISHAPS) as error:

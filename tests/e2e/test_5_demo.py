@@ -45,8 +45,17 @@ def test_it_waits_converses_and_shows_both_sides(site: Site, demo: Demo, capsys:
     assert answer != "None"
 
 
+def test_it_backs_up_and_shows_the_proof_also_the_second_time(site: Site, demo: Demo, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        demo.back_up()
+        shown = capsys.readouterr().err
+        assert re.search(r"before-friday: \d+ bytes, encrypted; ReadCompletely: .*; [1-9]\d* rows", shown)
+    assert "before-friday" in demo.summary()
+
+
 def test_the_summary_shows_the_table_and_an_address_that_answers(site: Site, summary: str) -> None:
-    assert re.search(rf"^{site.namespace} +{site.name} +True +AllReady", summary, re.MULTILINE)
+    # With more than one kind to show, kubectl puts the kind before each name.
+    assert re.search(rf"^{site.namespace} +(chatbotinstance\S*/)?{site.name} +True +AllReady", summary, re.MULTILINE)
     [address] = re.findall(r"http://\S+/ui/index.html", summary)
     status, page = site.http("GET", urlsplit(address).path)
     assert urlsplit(address).netloc == f"{site.address}:{APP_PORT}"

@@ -55,7 +55,7 @@ def _backup(site: Site, name: str) -> dict[str, Any]:
 @pytest.fixture
 def saved(site: Site) -> Site:
     """The quickstart chatbot with a place for backups."""
-    site.patch({"backup": {"target": {"persistentVolumeClaim": {"size": "1Gi"}}}})
+    site.patch({"backup": {}})
     site.wait_ready()
     return site
 
