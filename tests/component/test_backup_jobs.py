@@ -190,6 +190,46 @@ def test_an_archive_that_decrypts_to_something_else_is_not_understood(target: Ta
     assert target.run("backup-verify")["reason"] == "ArchiveUnreadable"
 
 
+def test_both_files_exchanged_together_are_not_what_was_stored(target: Target) -> None:
+    told = target.run("backup")["archive"]
+    expected = {"BACKUP_EXPECTED_SHA256": told["sha256"], "BACKUP_EXPECTED_SIZE": str(told["sizeBytes"])}
+    assert target.run("backup-verify", **expected)["reason"] == "ReadCompletely"
+    shutil.rmtree(target.directory)
+    target.database.sql("DELETE FROM people")
+    target.run("backup")
+    assert target.run("backup-verify")["reason"] == "ReadCompletely"
+    assert target.run("backup-verify", **expected)["reason"] == "HashMismatch"
+
+
+@pytest.mark.parametrize(("program", "command"), [("age", "backup"), ("pg_dump", "backup"), ("age", "backup-verify")])
+def test_a_program_that_was_killed_is_no_proof_of_a_bad_archive(target: Target, program: str, command: str) -> None:
+    if command == "backup-verify":
+        target.run("backup")
+    fake = target.root / "bin"
+    fake.mkdir()
+    (fake / program).write_text("#!/bin/sh\nkill -9 $$\n")
+    (fake / program).chmod(0o755)
+    result = target.run(command, PATH=f"{fake}:{postgres_bin()}:/usr/bin:/bin")
+    assert result["reason"] == "Killed"
+    assert not list(target.directory.glob("*.partial"))
+
+
+def test_warnings_of_the_server_are_no_answers(target: Target) -> None:
+    target.database.sql(f"ALTER ROLE {OWNER} SET client_min_messages = 'debug5'")
+    try:
+        assert target.run("backup")["reason"] == "BackupStored"
+    finally:
+        target.database.sql(f"ALTER ROLE {OWNER} RESET client_min_messages")
+
+
+def test_options_of_the_url_win_as_they_do_for_the_runtime(target: Target) -> None:
+    url = target.database.url(OWNER)
+    elsewhere = url.replace("@127.0.0.1:", "@nowhere.invalid:")
+    port = url.rpartition(":")[2].partition("/")[0]
+    (target.root / "url").write_text(f"{elsewhere}?host=127.0.0.1&port={port}")
+    assert target.run("backup")["reason"] == "BackupStored"
+
+
 def test_the_wrong_key_and_missing_parts_have_their_names(target: Target) -> None:
     target.run("backup")
     target.new_key()
@@ -214,7 +254,7 @@ def test_a_database_that_is_away_or_refuses_leaves_nothing_on_the_target(target:
     (target.root / "url").write_text(url.replace(target.password, "wrong"))
     assert target.run("backup")["reason"] == "DatabaseRefuses"
     (target.root / "url").write_text("mysql://nonsense")
-    assert target.run("backup")["outcome"] == "Failed"
+    assert target.run("backup")["reason"] == "SettingsUnusable"
     assert not list(target.directory.glob("archive*"))
 
 

@@ -2,14 +2,15 @@
 
 import hashlib
 import os
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
 from chatbot_postgres.connection import Connection
 from chatbot_postgres.layout import Refused
-from chatbot_postgres.pipeline import CHUNK, Program, limited, running
+from chatbot_postgres.pipeline import CHUNK, Program, judge, limited, running
 from chatbot_postgres.place import Place, fingerprint, refusing_full_disks
-from chatbot_postgres.results import fits, job_result, report
+from chatbot_postgres.results import FAULTS, fits, job_result, report
 from chatbot_postgres.snapshot import Snapshot, judge_refusal
 
 TOLD_TABLES = 30
@@ -25,6 +26,9 @@ def run(place: Place) -> int:
         result = _tell(reason, manifest["archive"])
     except Refused as refused:
         result = job_result("backup", "Failed", refused.reason, str(refused))
+    except FAULTS as fault:
+        result = job_result("backup", "Failed", "BackupFailed", f"a fault of the Job itself ({type(fault).__name__}); its log says more")
+        traceback.print_exception(fault)
     return report(place.termination_log, result)
 
 
@@ -41,25 +45,25 @@ def _tell(reason: str, archive: Mapping[str, Any]) -> dict[str, Any]:
 
 def _store(place: Place) -> dict[str, Any]:
     recipient = _recipient(place)
-    place.prepare()
+    place.clear()
     try:
         with Connection.from_env().environment("chatbot-backup") as env, Snapshot(env) as snapshot:
             facts, tables = snapshot.facts(), snapshot.tables()
             size, digest = _dump(place, env, snapshot.name)
-    except Refused:
-        with refusing_full_disks():
-            place.partial.unlink(missing_ok=True)
+        archive = {
+            "objectKey": place.object_key,
+            "sizeBytes": size,
+            "sha256": digest,
+            "keyFingerprint": fingerprint(recipient),
+            **facts,
+            "tables": tables,
+        }
+        manifest = {"version": 1, "method": "Logical", "format": "pg_dump custom, age", "archive": archive}
+        place.commit(manifest)
+    except (Refused, *FAULTS):
+        if not place.manifest.exists():
+            place.clear()
         raise
-    archive = {
-        "objectKey": place.object_key,
-        "sizeBytes": size,
-        "sha256": digest,
-        "keyFingerprint": fingerprint(recipient),
-        **facts,
-        "tables": tables,
-    }
-    manifest = {"version": 1, "method": "Logical", "format": "pg_dump custom, age", "archive": archive}
-    place.commit(manifest)
     return manifest
 
 
@@ -79,7 +83,7 @@ def _dump(place: Place, env: dict[str, str], snapshot: str) -> tuple[int, str]:
     Raises:
         Refused: a program failed, or the target can't take it.
     """
-    dump = Program(["pg_dump", "-Fc", "--no-password", f"--snapshot={snapshot}"], env=env)
+    dump = Program(["pg_dump", "-Fc", "--no-password", "--lock-wait-timeout=60s", f"--snapshot={snapshot}"], env=env)
     age = Program(["age", "--encrypt", "--recipients-file", str(place.recipient_file)], stdin=dump.output)
     dump.output.close()
     digest, size = hashlib.sha256(), 0
@@ -91,9 +95,7 @@ def _dump(place: Place, env: dict[str, str], snapshot: str) -> tuple[int, str]:
                 size += len(chunk)
             out.flush()
             os.fsync(out.fileno())
-        codes = {program.name: program.wait() for program in (dump, age)}
-        if codes["pg_dump"]:
-            raise Refused(f"pg_dump failed: {dump.told()}", judge_refusal(dump.told()))
-        if codes["age"]:
-            raise Refused(f"age failed: {age.told()}", "BackupFailed")
+        judge(age, "age failed", "BackupFailed")
+        dump.wait()
+        judge(dump, "pg_dump failed", judge_refusal(dump.told()))
     return size, digest.hexdigest()

@@ -4,13 +4,14 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from chatbot_postgres.layout import Refused
 
 CONNECT_SECONDS = 15
+_UNUSABLE = "SettingsUnusable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Connection:
     port: str
     database: str
     user: str
-    password: str
+    password: str = field(repr=False)
     sslmode: str = ""
 
     @classmethod
@@ -36,28 +37,28 @@ class Connection:
             return cls.from_url(_read(env["DATABASE_URL_FILE"]))
         missing = [name for name in ("DATABASE_HOST", "DATABASE_NAME", "DATABASE_USER", "DATABASE_PASSWORD_FILE") if not env.get(name)]
         if missing:
-            raise Refused(f"{', '.join(missing)} must be set")
+            raise Refused(f"{', '.join(missing)} must be set", _UNUSABLE)
         password = _read(env["DATABASE_PASSWORD_FILE"])
         return cls(env["DATABASE_HOST"], env.get("DATABASE_PORT", "5432"), env["DATABASE_NAME"], env["DATABASE_USER"], password)
 
     @classmethod
     def from_url(cls, url: str) -> "Connection":
-        """Return the parts of a `postgresql://` URL.
+        """Return the parts of a `postgresql://` URL; `host` and `port` among its options win, as they do for the runtime.
 
         Raises:
             Refused: it is none; the message does not hold it.
         """
         try:
             parts = urlsplit(url)
-            port = parts.port or 5432
+            options = {name: values[0] for name, values in parse_qs(parts.query).items()}
+            port = int(options.get("port") or parts.port or 5432)
         except ValueError:
-            raise Refused("the database URL can't be read") from None
-        if not parts.scheme.startswith("postgres") or not parts.hostname or not parts.path.strip("/"):
-            raise Refused("the database URL must be postgresql://user:password@host:port/name")
-        options = parse_qs(parts.query)
-        sslmode = (options.get("sslmode") or options.get("ssl") or [""])[0]
-        name = unquote(parts.path.strip("/"))
-        return cls(parts.hostname, str(port), name, unquote(parts.username or ""), unquote(parts.password or ""), sslmode)
+            raise Refused("the database URL can't be read", _UNUSABLE) from None
+        host, name = options.get("host") or parts.hostname or "", unquote(parts.path.strip("/"))
+        if not parts.scheme.startswith("postgres") or not host or not name:
+            raise Refused("the database URL must be postgresql://user:password@host:port/name", _UNUSABLE)
+        sslmode = options.get("sslmode") or options.get("ssl") or ""
+        return cls(host, str(port), name, unquote(parts.username or ""), unquote(parts.password or ""), sslmode)
 
     @contextmanager
     def environment(self, application: str) -> Iterator[dict[str, str]]:
@@ -85,7 +86,7 @@ def _read(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"{path} can't be read: {type(error).__name__}") from None
+        raise Refused(f"{path} can't be read: {type(error).__name__}", _UNUSABLE) from None
 
 
 def _escape(part: str) -> str:

@@ -51,6 +51,19 @@ class Program:
         self._errors.close()
 
 
+def judge(program: Program, what: str, reason: str) -> None:
+    """Take a program's end as it is.
+
+    Raises:
+        Refused: with `reason` if it failed by itself, with Killed if something ended it. One that lost its reader is not to blame.
+    """
+    code = program.wait()
+    if code > 0:
+        raise Refused(f"{what}: {program.told()}", reason)
+    if code < 0 and code != -signal.SIGPIPE:
+        raise Refused(f"{program.name} was ended by signal {-code}: most likely its memory limit is too low", "Killed")
+
+
 @contextmanager
 def running(*programs: Program) -> Iterator[None]:
     """Stop the programs at the end of a block, however it ends."""

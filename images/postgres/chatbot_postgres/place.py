@@ -31,6 +31,10 @@ class Place:
     """`BACKUP_RECIPIENT_FILE`: age recipient to encrypt for."""
     identity_file: Path = Path("/run/secrets/chatbot/identity")
     """`BACKUP_IDENTITY_FILE`: age identity to decrypt with."""
+    expected_sha256: str = ""
+    """`BACKUP_EXPECTED_SHA256`: what the maker of the archive reported; empty where nobody knows."""
+    expected_size: str = ""
+    """`BACKUP_EXPECTED_SIZE`: in bytes, as text."""
     termination_log: Path = Path("/dev/termination-log")
     """`TERMINATION_LOG`: receives the Job result."""
 
@@ -44,16 +48,18 @@ class Place:
         env = os.environ if env is None else env
         root, object_key, timeout = env.get("BACKUP_DIR", ""), env.get("BACKUP_OBJECT_KEY", ""), env.get("BACKUP_TIMEOUT_S", "3600")
         if not root.startswith("/"):
-            raise Refused(f"BACKUP_DIR must be an absolute path, not {root!r}")
+            raise Refused(f"BACKUP_DIR must be an absolute path, not {root!r}", "SettingsUnusable")
         if not _OBJECT_KEY.fullmatch(object_key):
-            raise Refused(f"BACKUP_OBJECT_KEY must be names separated by slashes, not {object_key!r}")
+            raise Refused(f"BACKUP_OBJECT_KEY must be names separated by slashes, not {object_key!r}", "SettingsUnusable")
         if not timeout.isdecimal() or not int(timeout):
-            raise Refused(f"BACKUP_TIMEOUT_S must be a number of seconds, not {timeout!r}")
+            raise Refused(f"BACKUP_TIMEOUT_S must be a number of seconds, not {timeout!r}", "SettingsUnusable")
         place = cls(directory=Path(root) / object_key, object_key=object_key, timeout=int(timeout))
         return replace(
             place,
             recipient_file=Path(env.get("BACKUP_RECIPIENT_FILE", place.recipient_file)),
             identity_file=Path(env.get("BACKUP_IDENTITY_FILE", place.identity_file)),
+            expected_sha256=env.get("BACKUP_EXPECTED_SHA256", ""),
+            expected_size=env.get("BACKUP_EXPECTED_SIZE", ""),
             termination_log=Path(env.get("TERMINATION_LOG", place.termination_log)),
         )
 
@@ -71,6 +77,10 @@ class Place:
     def manifest(self) -> Path:
         """What was stored, as JSON."""
         return self.directory / "manifest.json"
+
+    @property
+    def _unfinished(self) -> Path:
+        return self.directory / "manifest.json.partial"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -90,35 +100,36 @@ class Place:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise Refused("another Job is still writing this backup", "TargetBusy") from None
+            except OSError as error:
+                raise Refused(f"the volume of backups can't be locked: {error.strerror}", "TargetUnavailable") from None
             yield
         finally:
             os.close(handle)
 
-    def prepare(self) -> None:
+    def clear(self) -> None:
         """Take away what an attempt left that never got to its manifest.
 
         Raises:
             Refused: the target can't be written.
         """
         with refusing_full_disks():
-            self.partial.unlink(missing_ok=True)
-            self.archive.unlink(missing_ok=True)
+            for path in (self.partial, self.archive, self._unfinished):
+                path.unlink(missing_ok=True)
 
     def commit(self, manifest: Mapping[str, Any]) -> None:
-        """Give the finished archive its name, then write the manifest: a crash before that leaves no backup.
+        """Write the manifest, then give archive and manifest their names, the manifest last: a crash before that leaves no backup.
 
         Raises:
             Refused: the target is full or can't be written.
         """
         with refusing_full_disks():
-            self.partial.rename(self.archive)
-            _sync(self.directory)
-            unfinished = self.manifest.with_suffix(".partial")
-            with unfinished.open("w", encoding="utf-8") as out:
+            with self._unfinished.open("w", encoding="utf-8") as out:
                 json.dump(manifest, out, indent=1)
                 out.flush()
                 os.fsync(out.fileno())
-            unfinished.rename(self.manifest)
+            self.partial.rename(self.archive)
+            _sync(self.directory)
+            self._unfinished.rename(self.manifest)
             _sync(self.directory)
 
     def read_manifest(self) -> dict[str, Any] | None:

@@ -1,10 +1,13 @@
 """What a Job says with its last act: JSON in the termination log (docs/runtime-contract.md, Job results)."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+FAULTS = (OSError, ValueError, LookupError, subprocess.SubprocessError)
+"""What nobody foresaw, but must be reported: a Job that says nothing is run again and again."""
 MAX_RESULT_BYTES = 4096
 """What the kubelet keeps of a termination log."""
 

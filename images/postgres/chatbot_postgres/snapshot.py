@@ -1,7 +1,9 @@
 """Holds one snapshot of the database open and asks it: what pg_dump stores and what the manifest says are of the same moment."""
 
 import contextlib
+import re
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -9,6 +11,7 @@ from typing import Any, Self
 from chatbot_postgres.layout import Refused
 
 _END = "--end--"
+_NAME = re.compile(r"[0-9A-F]+-[0-9A-F]+-[0-9]+")
 _TABLES = """
 SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' ORDER BY 1;
@@ -28,15 +31,17 @@ class Snapshot:
         """Prepare; `env` tells psql where to connect."""
         self._env = env
         self._psql: subprocess.Popen[str] | None = None
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed at the end of the block
+        """Apart from the answers: a server may warn of anything at any time."""
         self.name = ""
 
     def __enter__(self) -> Self:
         self._psql = subprocess.Popen(
             ["psql", "-XAtqw", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=terse", "-v", "SHOW_CONTEXT=never", "-f", "-"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self._env,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=self._env,
         )  # fmt: skip
         try:
-            self.name = self.ask("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_export_snapshot();")[0]
+            self.name = self._export()
         except Refused:
             self._end()
             raise
@@ -45,9 +50,15 @@ class Snapshot:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._end()
 
+    def _export(self) -> str:
+        name = self._one("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_export_snapshot();")
+        if not _NAME.fullmatch(name):
+            raise Refused("the database gave a snapshot of a form that is not known", "BackupFailed")
+        return name
+
     def facts(self) -> dict[str, Any]:
         """Return version, identity and time of what is dumped, and the revision of its schema, empty without one."""
-        found = {name: self.ask(question)[0] for name, question in _FACTS.items()}
+        found = {name: self._one(question) for name, question in _FACTS.items()}
         revision = ""
         if self.ask(_REVISION) == ["yes"]:
             revision = ",".join(self.ask("SELECT version_num FROM public.alembic_version ORDER BY 1;"))
@@ -55,8 +66,14 @@ class Snapshot:
 
     def tables(self) -> list[dict[str, Any]]:
         """Return the number of rows of every table, most rows first."""
-        found = [{"name": name, "rows": int(self.ask(f"SELECT count(*) FROM {name};")[0])} for name in self.ask(_TABLES)]  # noqa: S608  quoted by the server
-        return sorted(found, key=lambda table: (-int(str(table["rows"])), str(table["name"])))
+        counts = {name: int(self._one(f"SELECT count(*) FROM {name};")) for name in self.ask(_TABLES)}  # noqa: S608  quoted by the server
+        return [{"name": name, "rows": rows} for name, rows in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+
+    def _one(self, question: str) -> str:
+        answer = self.ask(question)
+        if len(answer) != 1:
+            raise Refused(f"the database answered with {len(answer)} lines where one was asked for", "BackupFailed")
+        return answer[0]
 
     def ask(self, question: str) -> list[str]:
         """Return the lines that a question is answered with.
@@ -75,10 +92,12 @@ class Snapshot:
             if line.rstrip("\n") == _END:
                 return lines
             lines.append(line.rstrip("\n"))
-        told = " ".join(lines[-3:])[:400]
+        self._errors.seek(0)
+        told = " ".join(self._errors.read().decode(errors="replace").strip().splitlines()[-3:])[:400]
         raise Refused(f"the database can't be read: {told}", judge_refusal(told))
 
     def _end(self) -> None:
+        self._errors.close()
         if self._psql is not None:
             self._psql.kill()
             self._psql.wait()

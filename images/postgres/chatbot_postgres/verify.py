@@ -2,13 +2,14 @@
 
 import hashlib
 import subprocess
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
 from chatbot_postgres.layout import Refused
-from chatbot_postgres.pipeline import CHUNK, Program, limited, running
+from chatbot_postgres.pipeline import CHUNK, Program, judge, limited, running
 from chatbot_postgres.place import Place, fingerprint
-from chatbot_postgres.results import job_result, report
+from chatbot_postgres.results import FAULTS, job_result, report
 
 
 def run(place: Place) -> int:
@@ -19,6 +20,11 @@ def run(place: Place) -> int:
         result = job_result("backup-verify", "Succeeded", "ReadCompletely", f"all {size} bytes were read, decrypted and understood")
     except Refused as refused:
         result = job_result("backup-verify", "Failed", refused.reason, str(refused))
+    except FAULTS as fault:
+        result = job_result(
+            "backup-verify", "Failed", "ProofFailed", f"a fault of the Job itself ({type(fault).__name__}); its log says more"
+        )
+        traceback.print_exception(fault)
     return report(place.termination_log, result)
 
 
@@ -27,6 +33,7 @@ def _verify(place: Place) -> int:
     if manifest is None:
         raise Refused(f"there is no manifest in {place.object_key}", "ManifestMissing")
     archive = manifest["archive"]
+    _check_origin(place, archive)
     _check_key(place, archive)
     try:
         size = place.archive.stat().st_size
@@ -38,6 +45,18 @@ def _verify(place: Place) -> int:
         raise Refused(f"the archive has {size} bytes, not {archive.get('sizeBytes')} as its manifest says", "SizeMismatch")
     _read(place, archive)
     return size
+
+
+def _check_origin(place: Place, archive: Mapping[str, Any]) -> None:
+    """Compare the manifest with what the maker of the archive reported: both files may have been exchanged together.
+
+    Raises:
+        Refused: with HashMismatch or SizeMismatch.
+    """
+    if archive.get("objectKey") != place.object_key or place.expected_sha256 not in ("", archive.get("sha256")):
+        raise Refused("the manifest describes another archive than the one that was stored here", "HashMismatch")
+    if place.expected_size not in ("", str(archive.get("sizeBytes"))):
+        raise Refused(f"the manifest speaks of {archive.get('sizeBytes')} bytes, and {place.expected_size} were stored", "SizeMismatch")
 
 
 def _check_key(place: Place, archive: Mapping[str, Any]) -> None:
@@ -75,13 +94,10 @@ def _read(place: Place, archive: Mapping[str, Any]) -> None:
         except OSError as error:
             raise Refused(f"the archive can't be read: {error.strerror}", "TargetUnavailable") from None
         _feed(age, b"")
-        codes = {program.name: program.wait() for program in (age, restore)}
         if digest.hexdigest() != archive.get("sha256"):
             raise Refused("the archive is not the one that was written: its SHA-256 differs from the manifest's", "HashMismatch")
-        if codes["age"]:
-            raise Refused(f"the archive can't be decrypted: {age.told()}", "DecryptFailed")
-        if codes["pg_restore"]:
-            raise Refused(f"pg_restore does not understand the archive: {restore.told()}", "ArchiveUnreadable")
+        judge(age, "the archive can't be decrypted", "DecryptFailed")
+        judge(restore, "pg_restore does not understand the archive", "ArchiveUnreadable")
 
 
 def _feed(age: Program, chunk: bytes) -> None:

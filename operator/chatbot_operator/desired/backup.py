@@ -14,8 +14,8 @@ from chatbot_operator.desired.references import uses_of
 
 MOUNT: Final = "/var/lib/backups"
 _DEFAULTS: Final = Defaults(cpu="100m", memory="128Mi", memory_limit="512Mi")
-_REPORT_SECONDS: Final = 60
-"""Between the work's own limit and the Job's: time to clean up and to report."""
+_SLACK_SECONDS: Final = 900
+"""Between the work's own limit and the Job's, which counts from before its pod has a node, a volume and an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,9 @@ class Run:
     key: str
     attempt: int
     timeout_seconds: int
+    sha256: str = ""
+    """Of the archive that is to be proven, as its maker reported it."""
+    size_bytes: int = 0
 
 
 def object_key(instance_uid: str, backup_uid: str) -> str:
@@ -61,6 +64,8 @@ def render_job(inputs: Inputs, component: str, run: Run) -> Object:
             "DATABASE_NAME": "chatbot",
             "DATABASE_USER": "chatbot_owner",
         }
+    if run.sha256:
+        env |= {"BACKUP_EXPECTED_SHA256": run.sha256, "BACKUP_EXPECTED_SIZE": str(run.size_bytes)}
     pod = Pod(
         component=component,
         account=names.component_name(inputs.name, names.BACKUP),
@@ -70,12 +75,13 @@ def render_job(inputs: Inputs, component: str, run: Run) -> Object:
         env=env,
         uses=uses_of(component, inputs.name, inputs.spec),
         defaults=_DEFAULTS,
+        resources=inputs.spec.backup.resources if inputs.spec.backup else None,
         scheduling=inputs.spec.database.scheduling,
         volumes=(claim_volume("backups", names.backup_claim(inputs.name)),),
         mounts={"backups": MOUNT},
         restart="Never",
     )
-    spec = job_spec(run.timeout_seconds + _REPORT_SECONDS, render_template(inputs, pod))
+    spec = job_spec(run.timeout_seconds + _SLACK_SECONDS, render_template(inputs, pod))
     made = child(inputs, "Job", job_name(component, run.key, run.attempt), component, spec)
     owner = {"apiVersion": API_VERSION, "kind": "ChatbotBackup", "name": run.name, "uid": run.uid, "controller": True}
     metadata = made["metadata"]

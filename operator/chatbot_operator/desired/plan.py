@@ -17,7 +17,7 @@ FOUNDATION = "foundation"
 def render_plan(inputs: Inputs) -> Plan:
     """Return everything that shall exist now, apart from held components, which stay as they are."""
     spec, targets = inputs.spec, inputs.targets
-    claim = backup.render_claim(inputs)
+    claim = backup.render_claim(inputs) if not targets.backup_hold else None
     stages = [_foundation(inputs), *([_stage(names.BACKUP, [claim])] if claim else [])]
     if spec.database.mode is Mode.MANAGED:
         stages += _postgres(inputs)

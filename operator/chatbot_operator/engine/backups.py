@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from chatbot_operator.api.v1alpha1.backup import ChatbotBackupSpec, ChatbotBackupStatus
 from chatbot_operator.clock import Clock
-from chatbot_operator.constants import ANNOTATION_RECONCILE_AT, LABEL_BACKUP
+from chatbot_operator.constants import ANNOTATION_RECONCILE_AT, LABEL_BACKUP, LABEL_COMPONENT
 from chatbot_operator.desired import names
 from chatbot_operator.desired.references import own_secret_names, uses_of
 from chatbot_operator.engine.instances import InstanceStore
@@ -16,7 +17,8 @@ from chatbot_operator.engine.passes import KindOfPass
 from chatbot_operator.engine.snapshot import Children, Secrets, identity_of, parse_spec, parse_status, tell_problems
 from chatbot_operator.engine.store import NamespacedName, ObjectStore, Summary, Tracked
 from chatbot_operator.errors import StatusUnreadable
-from chatbot_operator.machines.backup import is_finished
+from chatbot_operator.machines.backoff import parse_due
+from chatbot_operator.machines.backup import Turn, read_turn
 from chatbot_operator.model.backup import BackupSnapshot, InstanceView
 from chatbot_operator.model.objects import ChildState, ObjectKey
 from chatbot_operator.model.snapshot import EffectFailure, OperatorFacts, SecretFacts
@@ -32,23 +34,29 @@ class BackupMarks:
     instance: str
     """Name of the instance."""
     created: str
-    finished: bool
+    turn: Turn
 
 
 class BackupStore(ObjectStore[BackupMarks]):
-    """The backups, and which of each instance are not finished."""
+    """The backups, and which of each instance want to go on."""
 
     def __init__(self, on_turn: Callable[[NamespacedName], None] = lambda _: None) -> None:
         """Prepare an empty store. `on_turn` is called with an instance when another of its backups may have its turn."""
         super().__init__(summarize)
         self._on_turn = on_turn
-        self._open: dict[NamespacedName, dict[str, str]] = {}
-        """Instance -> its unfinished backups: name -> time of creation."""
+        self._open: dict[NamespacedName, dict[str, BackupMarks]] = {}
+        """Instance -> its backups that want to go on, now or later."""
 
     def unfinished(self, instance: NamespacedName) -> list[str]:
-        """Return the names of an instance's unfinished backups in the order in which they were asked for."""
+        """Return the names of an instance's backups that want to go on, in the order in which they were asked for."""
         found = self._open.get(instance, {})
-        return sorted(found, key=lambda name: (found[name], name))
+        return sorted(found, key=lambda name: (found[name].created, name))
+
+    def waiting(self, instance: NamespacedName, now: datetime) -> list[str]:
+        """Return those of the unfinished that want to go on now: one that waits for its next attempt lets others pass."""
+        found = self._open.get(instance, {})
+        due = {name: parse_due(found[name].turn.at, now) for name in found}
+        return [name for name in self.unfinished(instance) if (at := due[name]) is None or at <= now]
 
     def changed(self, key: NamespacedName, old: Tracked[BackupMarks] | None, new: Tracked[BackupMarks] | None) -> None:
         """Keep the index."""
@@ -57,19 +65,25 @@ class BackupStore(ObjectStore[BackupMarks]):
             self._open.get(of, {}).pop(key.name, None)
             if not self._open.get(of, True):
                 del self._open[of]
-            if not old.marks.finished and (new is None or new.marks.finished):
+            if old.marks.turn.wants and (new is None or new.marks.turn != old.marks.turn):
                 self._on_turn(of)
-        if new is not None and not new.marks.finished:
-            self._open.setdefault(NamespacedName(key.namespace, new.marks.instance), {})[key.name] = new.marks.created
+        if new is not None and new.marks.turn.wants:
+            self._open.setdefault(NamespacedName(key.namespace, new.marks.instance), {})[key.name] = new.marks
 
 
 def summarize(metadata: Mapping[str, Any], spec: Mapping[str, Any], status: Mapping[str, Any]) -> Summary[BackupMarks]:
     """Return what is known of one version."""
-    finished = is_finished(status) or metadata["deletionTimestamp"] is not None
+    turn = read_turn(status) if metadata["deletionTimestamp"] is None else Turn(False)
     asked = metadata["annotations"].get(ANNOTATION_RECONCILE_AT)
     handled = asked in (None, status.get("lastHandledReconcileAt"))
+    if not handled and metadata["deletionTimestamp"] is None and turn != Turn(True):
+        turn = Turn(_has_failed(status))
     instance = (spec.get("instanceRef") or {}).get("name", "")
-    return Summary(finished and handled, BackupMarks(instance, metadata["creationTimestamp"], finished))
+    return Summary(not turn.wants and handled, BackupMarks(instance, metadata["creationTimestamp"], turn))
+
+
+def _has_failed(status: Mapping[str, Any]) -> bool:
+    return any(job.get("outcome") == "Failed" for job in status.get("jobs") or ())
 
 
 class BackupObserver:
@@ -108,17 +122,19 @@ class BackupObserver:
         name = spec.instance_ref.name if spec else ""
         found = self._instances.get(NamespacedName(key.namespace, name))
         instance = _view(found.read()) if found is not None else None
-        unfinished = self._store.unfinished(NamespacedName(key.namespace, name))
-        before = unfinished[: unfinished.index(key.name)] if key.name in unfinished else []
+        children = self._children.children(key.namespace, name)
+        waiting = self._store.waiting(NamespacedName(key.namespace, name), self._clock.now())
+        before = waiting[: waiting.index(key.name)] if key.name in waiting else waiting
         return BackupSnapshot(
             identity=identity_of(body, KIND),
             spec=spec,
             spec_error=spec_error,
             status=_parse_status(body["status"]),
             instance=instance,
-            children=_own(key, self._children.children(key.namespace, name)),
+            children=_own(key, children),
             secrets=await self._read_secrets(key.namespace, name, instance),
-            ahead=tuple(before),
+            ahead=tuple(dict.fromkeys((*_at_work(key, children), *before))),
+            migrating=_is_migrating(children),
             operator=self._operator,
             now=self._clock.now(),
             failures=failures,
@@ -142,6 +158,25 @@ def _own(key: NamespacedName, children: Mapping[ObjectKey, ChildState]) -> dict[
     jobs = {child.uid: child for child in children.values() if child.key.kind == "Job" and child.labels.get(LABEL_BACKUP) == key.name}
     pods = [child for child in children.values() if child.key.kind == "Pod" and child.owner_uid in jobs]
     return {child.key: child for child in (*jobs.values(), *pods)}
+
+
+def _at_work(key: NamespacedName, children: Mapping[ObjectKey, ChildState]) -> list[str]:
+    """Return the other backups whose Jobs have not ended, or whose pods are still there: both mount the same volume."""
+    ours = (names.BACKUP, names.BACKUP_VERIFY)
+    jobs = {child.uid: child for child in children.values() if child.key.kind == "Job" and child.labels.get(LABEL_COMPONENT) in ours}
+    live = {uid for uid, job in jobs.items() if not job.health.terminal}
+    for child in children.values():
+        if child.key.kind == "Pod" and child.labels.get(LABEL_COMPONENT) in ours and not child.health.terminal:
+            live.add(child.owner_uid)
+    found = {jobs[uid].labels.get(LABEL_BACKUP, "") if uid in jobs else "one that was deleted" for uid in live}
+    return sorted(found - {key.name})
+
+
+def _is_migrating(children: Mapping[ObjectKey, ChildState]) -> bool:
+    return any(
+        key.kind == "Job" and child.labels.get(LABEL_COMPONENT) == names.MIGRATE and not child.health.terminal
+        for key, child in children.items()
+    )
 
 
 def _view(body: Mapping[str, Any]) -> InstanceView:

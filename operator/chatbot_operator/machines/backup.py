@@ -25,7 +25,7 @@ from chatbot_operator.desired.backup import Run, job_name, object_key, render_jo
 from chatbot_operator.desired.inputs import Inputs
 from chatbot_operator.desired.metadata import digest
 from chatbot_operator.desired.references import uses_of
-from chatbot_operator.machines.backoff import format_time, parse_time
+from chatbot_operator.machines.backoff import format_time, parse_due, parse_time
 from chatbot_operator.machines.conditions import Conditions
 from chatbot_operator.machines.jobs import JobCase, JobDecision, decide_job, fail, find_surplus, judge_failed
 from chatbot_operator.machines.retry import RetryCase, decide_retry, judge_refusals
@@ -39,8 +39,21 @@ from chatbot_operator.model.targets import IDLE
 from chatbot_operator.model.verdict import OK, Verdict, stop, wait
 from chatbot_operator.model.verdict import Decision as Choice
 
-_NOT_READ: Final = frozenset({"ResultUnreadable", "TargetUnavailable", "DeadlineExceeded", "KeyMissing"})
-"""Failures of a proof that say nothing about the backup: it is not known to be bad."""
+_BAD: Final = frozenset(
+    {
+        "KeyMismatch",
+        "ManifestMissing",
+        "ManifestUnreadable",
+        "ArchiveMissing",
+        "SizeMismatch",
+        "HashMismatch",
+        "DecryptFailed",
+        "ArchiveUnreadable",
+    }
+)
+"""What a proof finds wrong with a backup itself. Whatever else keeps it from being read says nothing about it: Unknown."""
+MAX_ATTEMPTS: Final = 12
+"""Of each Job without a person: about half an hour of waiting, and no more load on a database for something that does not pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +69,8 @@ class _Step:
 def decide_backup(snapshot: BackupSnapshot) -> Decision:
     """Decide one pass over a backup."""
     conditions = Conditions(snapshot.status.conditions, snapshot.identity.generation, snapshot.now)
+    if snapshot.identity.deleting:
+        return Decision(snapshot.status)
     if snapshot.spec is None:
         conditions.put("Succeeded", None, "InvalidSpec", snapshot.spec_error)
         conditions.put("Verified", None, "InvalidSpec", snapshot.spec_error)
@@ -68,8 +83,10 @@ def decide_backup(snapshot: BackupSnapshot) -> Decision:
     refused = next(iter(judge_refusals(retry.state, snapshot.identity.namespace).values()), None)
     _judge(conditions, status, refused or made.verdict, refused or proved.verdict)
     jobs = [step.job for step in (made, proved) if step.job is not None]
+    # A request for another attempt stays open until there was one.
     asked = snapshot.identity.annotations.get(ANNOTATION_RECONCILE_AT, status.last_handled_reconcile_at)
-    status = status.model_copy(update={"jobs": jobs, "retry": retry.state, "last_handled_reconcile_at": asked})
+    handled = status.last_handled_reconcile_at if any(job.outcome == "Failed" for job in jobs) else asked
+    status = status.model_copy(update={"jobs": jobs, "retry": retry.state, "last_handled_reconcile_at": handled})
     times = [parse_time(job.next_time) for job in jobs if job.outcome == "Failed"]
     times += [parse_time(retry.state.next_time)] if retry.state is not None else []
     waits = [(moment - snapshot.now).total_seconds() for moment in times if moment is not None and moment > snapshot.now]
@@ -90,23 +107,31 @@ def _tidy(snapshot: BackupSnapshot) -> list[Delete]:
     return [Delete(job.key, job.uid) for job in jobs if any(job.key in keys for keys in surplus)]
 
 
-def is_finished(status: Mapping[str, Any]) -> bool:
-    """Return whether a backup holds up no other: it is proven, known to be bad, or waits for a person."""
-    if any(item.get("reason") == "InstanceReplaced" for item in status.get("conditions") or ()):
-        return True
-    jobs = {job.get("name"): job for job in status.get("jobs") or ()}
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Whether a backup wants to go on, as its status tells it. `at` is the RFC 3339 time of its next attempt, None for now."""
+
+    wants: bool
+    at: str | None = None
+
+
+def read_turn(status: Mapping[str, Any]) -> Turn:
+    """Return what a stored status says about the turn. One that waits for a person, or for its next attempt, holds up no other."""
+    reasons = {item.get("reason") for item in status.get("conditions") or () if isinstance(item, dict)}
+    jobs = {job.get("name"): job for job in status.get("jobs") or () if isinstance(job, dict)}
     proof = jobs.get(names.BACKUP_VERIFY) or {}
-    if proof.get("outcome") == "Succeeded":
-        return True
-    return any(job.get("outcome") == "Failed" and not job.get("nextTime") for job in jobs.values())
+    if proof.get("outcome") == "Succeeded" or reasons & {"InstanceReplaced", "InvalidSpec", "StatusUnreadable"}:
+        return Turn(False)
+    failed = next((job for job in jobs.values() if job.get("outcome") == "Failed"), None)
+    return Turn(True) if failed is None else Turn(bool(failed.get("nextTime")), failed.get("nextTime"))
 
 
-def judge_instance(snapshot: BackupSnapshot) -> Verdict:
-    """Return whether the Jobs of a backup may run beside its instance as that is now."""
+def judge_instance(snapshot: BackupSnapshot, component: str) -> Verdict:
+    """Return whether a Job of a backup may run beside its instance as that is now. A proof needs no more than volume and key."""
     instance, known = snapshot.instance, snapshot.status.instance_uid
     if instance is None or instance.deleting:
         return wait("InstanceNotFound", "there is no instance of that name; it goes on once there is", unknown=True)
-    if known and known != instance.uid:
+    if component == names.BACKUP and known and known != instance.uid:
         return stop("InstanceReplaced", "the instance is another one of the same name by now; make a new backup for it")
     if instance.spec is None:
         return wait("InstanceInvalid", "the spec of the instance does not validate; its condition Ready says why", unknown=True)
@@ -165,8 +190,8 @@ def _run(snapshot: BackupSnapshot, spec: ChatbotBackupSpec, component: str, stat
     if child is None or recorded:
         may = _may_start(snapshot, component)
         if not may.ok:
-            failed = state is not None and state.outcome == "Failed"
-            return _Step(judge_failed(state) if failed and state else may, state)
+            waits = state is not None and state.outcome == "Failed" and not _is_due(snapshot, state)
+            return _Step(judge_failed(state) if waits and state else may, state)
     case = JobCase(
         name=component,
         key=key,
@@ -184,22 +209,57 @@ def _run(snapshot: BackupSnapshot, spec: ChatbotBackupSpec, component: str, stat
 
 
 def _settle(snapshot: BackupSnapshot, component: str, decided: JobDecision, effects: tuple[Apply, ...]) -> _Step:
-    """Return the step of a decision; a success that says nothing of what was stored is none."""
-    if component == names.BACKUP and decided.report is not None and _archive(snapshot, decided.report) is None:
-        failed = fail(decided.state, "ResultUnreadable", "the Job did not say what it stored", snapshot.now, snapshot.identity.uid)
+    """Return the step of a decision; a success that says nothing of what was stored, or that is of another database, is none."""
+    wrong = _judge_report(snapshot, decided.report) if component == names.BACKUP and decided.report is not None else OK
+    if not wrong.ok:
+        failed = _limit(fail(decided.state, wrong.reason, wrong.message, snapshot.now, snapshot.identity.uid))
+        return _Step(judge_failed(failed), failed)
+    if decided.state.outcome == "Failed":
+        failed = _limit(_name_deadline(snapshot, component, decided.state))
         return _Step(judge_failed(failed), failed)
     unknown = decided.verdict.decision is Choice.WAIT and not decided.state.outcome
     verdict = wait(decided.verdict.reason, decided.verdict.message, unknown=True) if unknown else decided.verdict
     return _Step(verdict, decided.state, effects, decided.report)
 
 
+def _judge_report(snapshot: BackupSnapshot, report: Mapping[str, Any]) -> Verdict:
+    archive, instance = _archive(report), snapshot.instance
+    if archive is None:
+        return stop("ResultUnreadable", "the Job did not say what it stored")
+    known = instance.status.database.system_identifier if instance is not None else None
+    if known and archive.system_identifier and archive.system_identifier != known:
+        return stop("WrongDatabase", f"the Job read the database {archive.system_identifier}, and the instance's is {known}")
+    return OK
+
+
+def _name_deadline(snapshot: BackupSnapshot, component: str, state: JobStatus) -> JobStatus:
+    """Return the state of a Job that Kubernetes ended for its time, which its pod could not report, by that name."""
+    child = snapshot.children.get(ObjectKey("Job", snapshot.identity.namespace, job_name(component, state.key, state.attempt)))
+    if state.reason != "ResultUnreadable" or child is None or child.details.get("ended") != "DeadlineExceeded":
+        return state
+    told = "the Job was not done in its time; make a backup with a longer timeoutSeconds"
+    return fail(state, "DeadlineExceeded", told, snapshot.now, snapshot.identity.uid)
+
+
+def _limit(state: JobStatus) -> JobStatus:
+    """Return the state without a next attempt once there were enough."""
+    return state if state.attempt < MAX_ATTEMPTS else state.model_copy(update={"next_time": None})
+
+
+def _is_due(snapshot: BackupSnapshot, state: JobStatus) -> bool:
+    due = parse_due(state.next_time, snapshot.now)
+    return snapshot.requested or (due is not None and due <= snapshot.now)
+
+
 def _may_start(snapshot: BackupSnapshot, component: str) -> Verdict:
-    verdict = judge_instance(snapshot)
+    verdict = judge_instance(snapshot, component)
     instance = snapshot.instance
     if not verdict.ok or instance is None or instance.spec is None:
         return verdict
     if snapshot.ahead:
         return wait("Queued", f"one backup at a time: {', '.join(snapshot.ahead[:3])} goes first", unknown=True)
+    if snapshot.migrating:
+        return wait("MigrationRunning", "a migration and a backup would wait for each other's locks; it goes first", unknown=True)
     database = _judge_database(instance, instance.spec) if component == names.BACKUP else OK
     return database if not database.ok else _judge_secrets(snapshot, component, instance.spec)
 
@@ -218,7 +278,17 @@ def _render(snapshot: BackupSnapshot, spec: ChatbotBackupSpec, component: str, s
         secrets=snapshot.secrets,
     )
     place = snapshot.status.archive.object_key if snapshot.status.archive else object_key(instance.uid, identity.uid)
-    run = Run(identity.name, identity.uid, place, state.key, state.attempt, spec.timeout_seconds)
+    known = snapshot.status.archive
+    run = Run(
+        identity.name,
+        identity.uid,
+        place,
+        state.key,
+        state.attempt,
+        spec.timeout_seconds,
+        sha256=known.sha256 if known else "",
+        size_bytes=known.size_bytes if known else 0,
+    )
     manifest = render_job(inputs, component, run)
     return (Apply(manifest, fingerprint(manifest)),)
 
@@ -229,19 +299,24 @@ def _take_in(snapshot: BackupSnapshot, made: _Step) -> ChatbotBackupStatus:
     update: dict[str, Any] = {}
     if status.start_time is None and made.job is not None and snapshot.instance is not None:
         update |= {"start_time": now, "instance_uid": snapshot.instance.uid}
-    archive = _archive(snapshot, made.report) if made.report is not None else None
+    archive = _archive(made.report) if made.report is not None else None
     if archive is not None:
         began = parse_time(status.start_time) or snapshot.now
         update |= {"archive": archive, "completion_time": now, "duration_seconds": max(0, int((snapshot.now - began).total_seconds()))}
     return status.model_copy(update=update)
 
 
-def _archive(snapshot: BackupSnapshot, report: Mapping[str, Any]) -> Archive | None:
-    """Return what a Job said that it stored, or None where it can't be understood."""
-    try:
-        return Archive.model_validate(report.get("archive"))
-    except ValidationError:
+def _archive(report: Mapping[str, Any]) -> Archive | None:
+    """Return what a Job said that it stored, or None where it can't be understood. Strange tables are no reason to doubt the rest."""
+    told = report.get("archive")
+    if not isinstance(told, Mapping):
         return None
+    for candidate in (told, {**told, "tables": []}):
+        try:
+            return Archive.model_validate(candidate)
+        except ValidationError:
+            continue
+    return None
 
 
 def _job(snapshot: BackupSnapshot, name: str) -> JobStatus | None:
@@ -254,7 +329,7 @@ def _judge(conditions: Conditions, status: ChatbotBackupStatus, made: Verdict, p
         conditions.put("Succeeded", True, "BackupStored", f"{archive.size_bytes} bytes in {archive.object_key}")
     else:
         conditions.judge("Succeeded", made)
-    if archive is not None and not proved.ok and proved.reason in _NOT_READ:
+    if archive is not None and not proved.ok and proved.reason not in _BAD:
         proved = wait(proved.reason, proved.message, unknown=True)
     if archive is None:
         proved = wait("WaitsForBackup", made.message, unknown=True)

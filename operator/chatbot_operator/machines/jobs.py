@@ -20,7 +20,9 @@ from chatbot_operator.machines.backoff import decide_delay, format_time, parse_d
 from chatbot_operator.model.objects import ChildState, ObjectKey
 from chatbot_operator.model.verdict import OK, Verdict, stop, wait
 
-_AGAIN: Final = frozenset({"ResultUnreadable", "DatabaseUnreachable", "LockTimeout", "BootstrapFailed", "TargetBusy", "Terminated"})
+_AGAIN: Final = frozenset(
+    {"ResultUnreadable", "DatabaseUnreachable", "LockTimeout", "BootstrapFailed", "TargetBusy", "Terminated", "Killed"}
+)
 """Failures that may pass by themselves. All others, also those that this version does not know, wait for a person."""
 _MAX_MESSAGE: Final = 512
 _HISTORY: Final = 3

@@ -59,6 +59,9 @@ def _belongs_to(world: World, secret: str) -> str:
     exists = managed and (world.child("PersistentVolumeClaim", claim) is not None or bool(status.database.system_identifier))
     if secret == names.postgres_secret(world.name):
         return f"the database on claim {claim}" if exists else ""
+    backups = names.backup_claim(world.name)
+    if secret == names.backup_key_secret(world.name) and world.child("PersistentVolumeClaim", backups) is not None:
+        return f"the claim {backups} with what was encrypted for it"
     if secret == names.admin_secret(world.name) and (exists or status.release.applied is not None):
         return "the administrator's account in the database"
     return ""

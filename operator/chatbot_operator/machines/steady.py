@@ -65,7 +65,8 @@ def decide_steady(world: World) -> Steady:
             worker_web=targets[names.WORKER_WEB],
             bootstrap=database.bootstrap,
             migrate=release.migrate,
-            volume_hold=database.lost or (managed and _waits_for_secrets(world, secrets)),
+            volume_hold=database.lost or (managed and _waits_for_secrets(world, secrets, _database_claim(world))),
+            backup_hold=_waits_for_secrets(world, secrets, names.backup_claim(world.name)),
         ),
         database=database,
         release=release,
@@ -98,7 +99,10 @@ def _hold(component: str, ready: Verdict, replicas: int | None, database: Databa
     return wait("WaitsForMigration", "it waits for the migration of its first release") if waits else OK
 
 
-def _waits_for_secrets(world: World, secrets: SecretsDecision) -> bool:
-    """Return whether the claim must not be made yet. Secrets come first, so that a claim without its Secret means a lost one."""
-    claim = names.claim_name(world.name, world.snapshot.status.database.volume_generation)
+def _database_claim(world: World) -> str:
+    return names.claim_name(world.name, world.snapshot.status.database.volume_generation)
+
+
+def _waits_for_secrets(world: World, secrets: SecretsDecision, claim: str) -> bool:
+    """Return whether a claim must not be made yet. Secrets come first, so that a claim without its Secret means a lost one."""
     return not secrets.complete and world.child("PersistentVolumeClaim", claim) is None

@@ -26,8 +26,9 @@ class InstanceView:
 class BackupSnapshot:
     """Input of every decision about a backup. `spec` is None when it does not validate; `spec_error` then says why.
 
-    `instance` is None when there is none of that name. `children` are the Jobs of this backup and their pods. `ahead` names the unfinished
-    backups of the same instance that were asked for earlier: they go first, one at a time.
+    `instance` is None when there is none of that name. `children` are the Jobs of this backup and their pods. `ahead` names the backups of
+    the same instance that go first, one at a time: those at work, then in the order in which they were asked for. `migrating` tells
+    whether a migration of the instance is at work.
     """
 
     identity: Identity
@@ -40,6 +41,7 @@ class BackupSnapshot:
     ahead: tuple[str, ...]
     operator: OperatorFacts
     now: datetime
+    migrating: bool = False
     namespace_terminating: bool | None = None
     failures: tuple[EffectFailure, ...] = ()
 

@@ -55,6 +55,8 @@ class Targets:
     migrate: JobTarget | None = None
     volume_hold: bool = False
     """The database's claim is neither made nor changed, because data may be lost."""
+    backup_hold: bool = False
+    """The claim of backups is not made yet: their key comes first, so that a claim without it means a lost one."""
 
 
 _HELD: Final = ComponentTarget(hold=True)

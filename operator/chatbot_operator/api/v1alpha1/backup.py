@@ -35,7 +35,7 @@ class ChatbotBackupSpec(ApiModel):
 class TableRows(StatusModel):
     """Rows of one table, counted in the snapshot that was dumped."""
 
-    name: str = Field(max_length=130, description="Schema and name.")
+    name: str = Field(max_length=260, description="Schema and name.")
     rows: int = Field(ge=0, description="Number of rows.")
 
 

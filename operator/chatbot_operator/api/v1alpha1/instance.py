@@ -342,6 +342,11 @@ class Backup(ApiModel):
     """Where ChatbotBackups of this instance go. Each is encrypted for a key that is generated once, in the Secret <instance>-backup-key."""
 
     target: BackupTarget = Field(default_factory=BackupTarget, description="Where backups go.")
+    resources: Resources | None = Field(
+        default=None,
+        description="Compute resources of the Jobs that make and prove backups. Defaults: requests 100m CPU and 128Mi memory, "
+        "memory limit 512Mi.",
+    )
 
 
 class ChatbotInstanceSpec(ApiModel):

@@ -12,6 +12,9 @@ import pytest
 import yaml
 
 from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec
+from chatbot_operator.desired.backup import Run, render_job
+from chatbot_operator.desired.inputs import Inputs
+from chatbot_operator.model.targets import IDLE
 from tests.support.golden import bring_secrets
 from tests.support.simcluster import Cluster
 from tools.generate import ROOT
@@ -108,6 +111,8 @@ UNDER: dict[str, tuple[dict[str, Any], tuple[Any, Any]]] = {
     "cache.external.urlRef.key": (EXTERNAL, ("url", "other")),
 }
 """Fields that only mean something beside others."""
+BY_BACKUPS = {f"backup.resources.{name}": values for name, values in RESOURCES.items()}
+"""Seen in the Jobs of a ChatbotBackup alone."""
 BY_THE_API_SERVER = {"release.tagPolicy"}
 """Read by a CEL rule of the CRD; `tests/controlplane/test_crd_rules.py` shows its effect."""
 WHOLE = {"database.mode", "cache.mode"}
@@ -153,7 +158,7 @@ def _outcome(spec: str) -> str:
 def test_every_field_has_a_line_here() -> None:
     crd = yaml.safe_load((ROOT / "crds/chatbotops.io_chatbotinstances.yaml").read_text())
     spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    assert leaves(spec) == FIELDS.keys() | UNDER.keys() | BY_THE_API_SERVER | WHOLE
+    assert leaves(spec) == FIELDS.keys() | UNDER.keys() | BY_BACKUPS.keys() | BY_THE_API_SERVER | WHOLE
 
 
 @pytest.mark.parametrize("path", [*FIELDS, *UNDER])
@@ -161,6 +166,19 @@ def test_a_field_changes_what_an_instance_is_made_of(path: str) -> None:
     beside, values = UNDER[path] if path in UNDER else ({}, FIELDS[path])
     first, second = (outcome(with_value(BASE | beside, path, value)) for value in values)
     assert first != second
+
+
+@pytest.mark.parametrize("path", BY_BACKUPS)
+def test_a_field_changes_what_a_backup_is_made_with(path: str) -> None:
+    facts = Cluster(ChatbotInstanceSpec.model_validate(BASE)).operator
+    run = Run("nightly", "uid-2", "uid-1/logical/uid-2", "0123456789", 1, 3600)
+    made = [
+        render_job(
+            Inputs("chat", "demo", "uid-1", ChatbotInstanceSpec.model_validate(with_value(BASE, path, value)), IDLE, facts), "backup", run
+        )
+        for value in BY_BACKUPS[path]
+    ]
+    assert made[0] != made[1]
 
 
 def test_the_modes_change_what_an_instance_is_made_of() -> None:

@@ -297,3 +297,26 @@ def test_another_external_database_is_migrated_too() -> None:
     cluster.settle()
     assert sum(key.kind == "Job" for key in cluster.things) == jobs + 1
     assert cluster.condition("Ready") == ("True", "AllReady")
+
+
+def test_a_lost_key_of_backups_is_never_replaced_beside_what_was_encrypted_for_it() -> None:
+    cluster = Cluster(minimal(backup={}))
+    cluster.settle()
+    assert cluster.condition("Ready") == ("True", "AllReady")
+    key = cluster.secrets.pop("demo-backup-key")
+    cluster.things.pop(cluster.key("Secret", "demo-backup-key"), None)
+    cluster.settle()
+    assert "demo-backup-key" not in cluster.secrets
+    assert "DependencyMissing" in cluster.message("Ready")
+    assert "demo-backups" in cluster.message("Ready")
+    cluster.secrets["demo-backup-key"] = key
+
+
+def test_the_claim_of_backups_is_made_only_once_their_key_is_there() -> None:
+    cluster = bring_up()
+    cluster.edit(backup={})
+    cluster.run_pass()
+    assert "demo-backup-key" in cluster.secrets
+    assert cluster.key("PersistentVolumeClaim", "demo-backups") not in cluster.things
+    cluster.settle()
+    assert cluster.key("PersistentVolumeClaim", "demo-backups") in cluster.things

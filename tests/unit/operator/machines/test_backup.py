@@ -1,139 +1,21 @@
 """Pure. One backup from its first pass to its proof: what it waits for, makes and says, and that dying anywhere harms nothing."""
 
-import itertools
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatbot_operator.api.v1alpha1.backup import ChatbotBackupSpec, ChatbotBackupStatus
-from chatbot_operator.api.v1alpha1.common import Condition
-from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec
-from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus
+from chatbot_operator.api.v1alpha1.backup import ChatbotBackupStatus
 from chatbot_operator.constants import ANNOTATION_RECONCILE_AT
 from chatbot_operator.machines.backoff import parse_time
-from chatbot_operator.machines.backup import decide_backup, is_finished
-from chatbot_operator.model.backup import BackupSnapshot, InstanceView
-from chatbot_operator.model.decision import Decision
-from chatbot_operator.model.effect import Apply, Delete, Emit
-from chatbot_operator.model.objects import ChildState, Health, JobResult, ObjectKey, key_of
-from chatbot_operator.model.snapshot import EffectFailure, Identity, OperatorFacts, SecretFacts
-
-ARCHIVE = {"objectKey": "uid-i/logical/uid-b", "sizeBytes": 10, "sha256": "0" * 64, "keyFingerprint": "f" * 16}
-STORED = {
-    "version": 1,
-    "job": "backup",
-    "outcome": "Succeeded",
-    "reason": "BackupStored",
-    "message": "10 bytes were stored",
-    "archive": ARCHIVE,
-}
-PROVEN = {"version": 1, "job": "backup-verify", "outcome": "Succeeded", "reason": "ReadCompletely", "message": "all 10 bytes were read"}
-SECRETS = {
-    "shop-postgres": SecretFacts("shop-postgres", {"owner-password": "1"}),
-    "shop-backup-key": SecretFacts("shop-backup-key", {"identity": "2", "recipient": "3"}),
-}
-
-
-def instance(*, ready: bool = True, uid: str = "uid-i", deleting: bool = False, **spec: Any) -> InstanceView:
-    body = {"release": {"version": "1.0", "image": "img@sha256:" + "a" * 64}, "backup": {}, **spec}
-    times = {"observed_generation": 1, "last_transition_time": "2027-01-01T00:00:00Z"}
-    conditions = [
-        Condition(type="DatabaseReady", status="True" if ready else "False", reason="Available" if ready else "PodsNotReady", **times)
-    ]
-    return InstanceView(uid, deleting, ChatbotInstanceSpec.model_validate(body), ChatbotInstanceStatus(conditions=conditions))
-
-
-@dataclass
-class World:
-    """A backup, its instance and its Jobs."""
-
-    instance: InstanceView | None = field(default_factory=instance)
-    status: ChatbotBackupStatus = field(default_factory=ChatbotBackupStatus)
-    jobs: dict[ObjectKey, ChildState] = field(default_factory=dict)
-    secrets: dict[str, SecretFacts | None] = field(default_factory=lambda: dict(SECRETS))
-    ahead: tuple[str, ...] = ()
-    annotations: dict[str, str] = field(default_factory=dict)
-    failures: tuple[EffectFailure, ...] = ()
-    now: datetime = datetime(2027, 1, 1, tzinfo=UTC)
-    made: list[str] = field(default_factory=list)
-    said: list[Emit] = field(default_factory=list)
-    _uids: Any = field(default_factory=lambda: itertools.count(1))
-
-    def snapshot(self) -> BackupSnapshot:
-        return BackupSnapshot(
-            identity=Identity("team", "nightly", "uid-b", 1, "1", dict(self.annotations), kind="ChatbotBackup"),
-            spec=ChatbotBackupSpec.model_validate({"instanceRef": {"name": "shop"}}),
-            spec_error="",
-            status=self.status,
-            instance=self.instance,
-            children=dict(self.jobs),
-            secrets=self.secrets,
-            ahead=self.ahead,
-            operator=OperatorFacts("1.0", "postgres:1", "redis:1"),
-            now=self.now,
-            failures=self.failures,
-        )
-
-    def run_pass(self, *, crash_after: int | None = None) -> Decision:
-        """Make one pass. `crash_after` 0 dies before the status write, n before the n-th effect."""
-        decision = decide_backup(self.snapshot())
-        if crash_after == 0:
-            return decision
-        self.status = ChatbotBackupStatus.model_validate(decision.status.to_api())
-        self.failures = ()
-        for number, effect in enumerate(decision.effects, start=1):
-            if crash_after is not None and number >= crash_after:
-                break
-            if isinstance(effect, Apply):
-                self._apply(effect)
-            elif isinstance(effect, Delete):
-                del self.jobs[effect.key]
-            elif isinstance(effect, Emit):
-                self.said.append(effect)
-        return decision
-
-    def _apply(self, effect: Apply) -> None:
-        key = key_of(effect.manifest)
-        assert not effect.uid, "Jobs are made and never changed"
-        if key not in self.jobs:
-            self.made.append(key.name)
-            self.jobs[key] = ChildState(
-                key=key, uid=f"uid-job-{next(self._uids)}", resource_version="1", fingerprint=effect.fingerprint, instance="shop",
-                instance_uid="uid-i", owner_uid="uid-b", deleting=False, health=Health(False, "Running"),
-                labels=effect.manifest["metadata"]["labels"], details={},
-            )  # fmt: skip
-
-    def end(self, result: dict[str, Any] | None, reason: str = "Complete") -> None:
-        """Let the newest Job end, with a result or without a readable one."""
-        key, job = next((key, job) for key, job in self.jobs.items() if not job.health.terminal)
-        job = replace(job, details={"startTime": self.now.isoformat()})
-        if result is None:
-            health = Health(False, "ResultUnreadable", "the Job ended but its result is missing", terminal=True)
-        else:
-            told = JobResult(result["outcome"], result["reason"], result["message"], result)
-            health = Health(result["outcome"] == "Succeeded", result["reason"], result["message"], terminal=True, result=told)
-        self.jobs[key] = replace(job, health=health)
-
-    def condition(self, kind: str) -> tuple[str, str]:
-        found = next(item for item in self.status.conditions if item.type == kind)
-        return found.status, found.reason
-
-
-def failed(reason: str, job: str = "backup") -> dict[str, Any]:
-    return {"version": 1, "job": job, "outcome": "Failed", "reason": reason, "message": f"because of {reason}"}
-
-
-def proven() -> World:
-    world = World()
-    for result in (STORED, PROVEN):
-        world.run_pass()
-        world.end(result)
-        world.run_pass()
-    return world
+from chatbot_operator.machines.backup import MAX_ATTEMPTS, Turn, decide_backup, read_turn
+from chatbot_operator.model.effect import Apply
+from chatbot_operator.model.objects import key_of
+from chatbot_operator.model.snapshot import EffectFailure, SecretFacts
+from tests.unit.operator.machines.backup_world import ARCHIVE, PROVEN, SECRETS, STORED, World, failed, instance, proven
 
 
 def test_a_backup_is_made_then_proven_and_then_costs_nothing() -> None:
@@ -154,7 +36,7 @@ def test_a_backup_is_made_then_proven_and_then_costs_nothing() -> None:
         assert not world.run_pass().effects
     assert world.status == before
     assert [name.rsplit("-", 2)[0] for name in world.made] == ["backup", "backup-verify"]
-    assert is_finished(world.status.to_api())
+    assert read_turn(world.status.to_api()) == Turn(False)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +50,7 @@ def test_a_backup_is_made_then_proven_and_then_costs_nothing() -> None:
         ({"instance": instance(ready=False)}, ("Unknown", "WaitsForDatabase")),
         ({"instance": replace(instance(), spec=None)}, ("Unknown", "InstanceInvalid")),
         ({"ahead": ("earlier",)}, ("Unknown", "Queued")),
+        ({"migrating": True}, ("Unknown", "MigrationRunning")),
         ({"secrets": {**SECRETS, "shop-backup-key": None}}, ("Unknown", "DependencyMissing")),
     ],
 )
@@ -178,7 +61,7 @@ def test_what_it_waits_for_is_named_nothing_is_made_and_it_goes_on_by_itself(cha
     assert world.condition("Verified")[0] == "Unknown"
     assert not world.made
     assert world.status.start_time is None, "the clock of its duration starts with its work"
-    world.instance, world.ahead, world.secrets = instance(), (), dict(SECRETS)
+    world.instance, world.ahead, world.secrets, world.migrating = instance(), (), dict(SECRETS), False
     world.run_pass()
     assert len(world.made) == 1
 
@@ -207,7 +90,7 @@ def test_a_failure_that_may_pass_is_tried_again_at_its_time_and_others_wait_for_
     world.run_pass()
     assert world.condition("Succeeded") == ("False", "TargetFull")
     assert len(world.made) == 2
-    assert is_finished(world.status.to_api()), "it holds up no other"
+    assert read_turn(world.status.to_api()) == Turn(False), "it holds up no other"
     world.annotations[ANNOTATION_RECONCILE_AT] = "now"
     world.run_pass()
     assert len(world.made) == 3
@@ -223,6 +106,8 @@ def test_a_failure_that_may_pass_is_tried_again_at_its_time_and_others_wait_for_
         ("KeyMismatch", "False"),
         ("TargetUnavailable", "Unknown"),
         ("DeadlineExceeded", "Unknown"),
+        ("ProofFailed", "Unknown"),
+        ("OfANewerImage", "Unknown"),
     ],
 )
 def test_a_bad_archive_is_not_verified_and_one_that_could_not_be_read_is_unknown(reason: str, verified: str) -> None:
@@ -273,8 +158,84 @@ def test_a_job_at_work_is_followed_to_its_end_whatever_becomes_of_the_instance()
     assert world.condition("Verified") == ("Unknown", "InstanceNotFound")
     world.instance = instance(uid="another")
     world.run_pass()
-    assert world.condition("Verified") == ("False", "InstanceReplaced")
-    assert is_finished(world.status.to_api())
+    assert world.condition("Verified") == ("Unknown", "JobRunning"), "a proof needs only volume and key, which the new one has"
+
+
+def test_a_backup_of_an_instance_that_was_replaced_before_it_was_stored_is_none() -> None:
+    world = World()
+    world.run_pass()
+    world.end(failed("DatabaseUnreachable"))
+    decision = world.run_pass()
+    world.instance = instance(uid="another")
+    world.now += timedelta(seconds=decision.outcome.requeue_after or 0)
+    world.run_pass()
+    assert world.condition("Succeeded") == ("False", "InstanceReplaced")
+    assert read_turn(world.status.to_api()) == Turn(False)
+
+
+def test_the_dump_of_another_database_is_none_of_this_instance() -> None:
+    known = instance()
+    status = known.status.model_copy(update={"database": known.status.database.model_copy(update={"system_identifier": "7000"})})
+    world = World(instance=replace(known, status=status))
+    world.run_pass()
+    world.end({**STORED, "archive": {**ARCHIVE, "systemIdentifier": "7001"}})
+    world.run_pass()
+    assert world.condition("Succeeded") == ("False", "WrongDatabase")
+    assert world.status.archive is None
+
+
+def test_strange_tables_are_no_reason_to_doubt_an_archive() -> None:
+    world = World()
+    world.run_pass()
+    world.end({**STORED, "archive": {**ARCHIVE, "tables": [{"name": "x" * 300, "rows": 1}]}})
+    world.run_pass()
+    assert world.condition("Succeeded")[0] == "True"
+
+
+def test_attempts_end_and_a_backup_between_two_of_them_lets_others_pass() -> None:
+    world = World()
+    for _ in range(MAX_ATTEMPTS + 3):
+        decision = world.run_pass()
+        if any(not job.health.terminal for job in world.jobs.values()):
+            world.end(failed("DatabaseUnreachable"))
+            decision = world.run_pass()
+            turn = read_turn(world.status.to_api())
+            assert (turn.wants, turn.at is not None) == (len(world.made) < MAX_ATTEMPTS, len(world.made) < MAX_ATTEMPTS)
+        world.now += timedelta(seconds=decision.outcome.requeue_after or 600)
+    assert len(world.made) == MAX_ATTEMPTS
+    assert "reconcile-at" in next(item.message for item in world.status.conditions if item.type == "Succeeded")
+
+
+def test_a_request_stays_open_until_there_was_another_attempt() -> None:
+    world = World()
+    world.run_pass()
+    world.end(failed("TargetFull"))
+    world.run_pass()
+    world.instance = instance(ready=False)
+    world.annotations[ANNOTATION_RECONCILE_AT] = "now"
+    world.run_pass()
+    assert world.status.last_handled_reconcile_at is None
+    assert len(world.made) == 1
+    world.instance = instance()
+    world.run_pass()
+    assert len(world.made) == 2
+    assert world.status.last_handled_reconcile_at == "now"
+
+
+def test_a_job_that_kubernetes_ended_for_its_time_is_told_as_that() -> None:
+    world = World()
+    world.run_pass()
+    world.end(None)
+    key, job = next(iter(world.jobs.items()))
+    world.jobs[key] = replace(job, details={**job.details, "ended": "DeadlineExceeded"})
+    world.run_pass()
+    assert world.condition("Succeeded") == ("False", "DeadlineExceeded")
+    assert read_turn(world.status.to_api()) == Turn(False), "the same time would not be enough again"
+
+
+def test_a_backup_that_is_being_deleted_makes_nothing() -> None:
+    world = World(deleting=True)
+    assert world.run_pass().effects == ()
 
 
 def test_a_refused_job_is_named_and_tried_again_later() -> None:
