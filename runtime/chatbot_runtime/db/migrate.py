@@ -26,7 +26,7 @@ from chatbot_runtime.logging import configure_logging
 from chatbot_runtime.settings import Role, Settings
 
 LOCK_KEY = 0x6D696772  # "migr"
-LOCK_NOT_AVAILABLE = "55P03"
+LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED = "55P03", "40P01"
 
 log = structlog.get_logger(__name__)
 
@@ -161,6 +161,8 @@ def _failed(error: DBAPIError, before: str, after: str, settings: Settings) -> M
         return MigrateResult(
             "Failed", "LockTimeout", f"a table was locked for longer than {settings.lock_timeout_s} s by somebody else", before, after
         )
+    if sqlstate(error) == DEADLOCK_DETECTED:
+        return MigrateResult("Failed", "LockTimeout", "somebody else and the migration waited for each other's locks", before, after)
     return MigrateResult("Failed", "MigrationFailed", _sentence(error), before, after)
 
 
