@@ -1,12 +1,11 @@
 """`bootstrap`: make an empty PostgreSQL cluster on a volume once, and say which one lies there. The only place that runs initdb."""
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-from chatbot_postgres.layout import Layout, Refused
+from chatbot_postgres.layout import Layout, Refused, sync_directory
 from chatbot_postgres.results import job_result, report
 
 
@@ -44,7 +43,7 @@ def _ensure_cluster(layout: Layout) -> tuple[str, str]:
         shutil.rmtree(unfinished)
     _initdb(layout, unfinished)
     unfinished.rename(layout.pgdata)
-    _fsync(layout.volume)
+    sync_directory(layout.volume)
     return "Initialized", f"{layout.pgdata} was made"
 
 
@@ -62,11 +61,3 @@ def _initdb(layout: Layout, target: Path) -> None:
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
         raise Refused(f"initdb failed: {' '.join(done.stdout.strip().splitlines()[-3:])[:500]}")
-
-
-def _fsync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

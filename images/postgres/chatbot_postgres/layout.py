@@ -21,6 +21,15 @@ class Refused(Exception):
         self.reason = reason
 
 
+def sync_directory(directory: Path) -> None:
+    """Wait until the names in a directory are on the disk; syncing a file does not do that."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """Paths and names; every default is the contract's."""

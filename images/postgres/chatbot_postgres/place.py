@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from chatbot_postgres.layout import Refused
+from chatbot_postgres.layout import Refused, sync_directory
 
 _OBJECT_KEY = re.compile(r"[A-Za-z0-9][-A-Za-z0-9]*(/[A-Za-z0-9][-A-Za-z0-9]*){1,5}")
 _FULL = {28: "the volume of backups is full", 122: "the quota of the volume of backups is used up"}
@@ -93,7 +93,7 @@ class Place:
             made = [path for path in (self.directory, *self.directory.parents) if not path.exists()]
             self.directory.mkdir(parents=True, exist_ok=True)
             for path in made:
-                _sync(path.parent)
+                sync_directory(path.parent)
             handle = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             try:
@@ -128,9 +128,9 @@ class Place:
                 out.flush()
                 os.fsync(out.fileno())
             self.partial.rename(self.archive)
-            _sync(self.directory)
+            sync_directory(self.directory)
             self._unfinished.rename(self.manifest)
-            _sync(self.directory)
+            sync_directory(self.directory)
 
     def read_manifest(self) -> dict[str, Any] | None:
         """Return the manifest, or None where there is none.
@@ -169,11 +169,3 @@ def refusing_full_disks() -> Iterator[None]:
         if error.errno in _FULL:
             raise Refused(f"{_FULL[error.errno]}; make it larger, or remove what is no longer needed", "TargetFull") from None
         raise Refused(f"the volume of backups can't be used: {error.strerror}", "TargetUnavailable") from None
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
