@@ -61,7 +61,7 @@ def say_unpaired(site: Site) -> None:
     site.wait("the worker to find its database", lambda: readiness(site)[0] == 200, 30)
     assert readiness(site)[1].startswith("Unpaired: ")
     assert "nothing about pairing" in site.wait_condition("WorkerReady", "True", seconds=30)["message"]
-    header, row = site.kubectl("get", "chatbot", "-n", site.namespace, NAME).strip().splitlines()
+    header, row = site.kubectl("get", "cbi", "-n", site.namespace, NAME).strip().splitlines()
     assert dict(zip(header.split(), row.split(), strict=True))["WORKER"] == "True"
     site.wait("the app to tell", lambda: channel(site) == ("degraded", "WebUnpaired"), 30)
 

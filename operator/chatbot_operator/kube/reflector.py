@@ -17,7 +17,7 @@ from chatbot_operator.kube.kinds import CHILD_KINDS, JOB, POD, SECRET
 from chatbot_operator.kube.project import key_of_live
 from chatbot_operator.kube.sight import Sight
 from chatbot_operator.kube.store import OnChange, OnGone, Store, version_number
-from chatbot_operator.kube.stream import LAST_DELAY, Stream
+from chatbot_operator.kube.stream import LAST_DELAY, Recovery, Stream
 from chatbot_operator.model.objects import ChildState, ObjectKey
 from chatbot_operator.model.snapshot import SecretFacts
 
@@ -72,7 +72,7 @@ class Reflectors:
         self._jobs_listed: dict[str, asyncio.Event] = {}
         self._streams: list[tuple[str, str, Stream]] = []
         self._sight = Sight(clock, silence_seconds, 1.5 * LAST_DELAY)
-        turn = asyncio.Lock()
+        turn, recovery = asyncio.Lock(), Recovery()
         self.namespaces = namespaces or ("",)
         for namespace in self.namespaces:
             for kind in CHILD_KINDS:
@@ -88,6 +88,7 @@ class Reflectors:
                     silence_seconds=silence_seconds,
                     turn=turn,
                     heard=self._sight.heard,
+                    recovery=recovery,
                 )
                 self._streams.append((kind.kind, namespace, stream))
                 if kind is JOB:

@@ -1,6 +1,7 @@
 """One list and watch: keeps a sink equal to what the API server holds, through 410, restarts, silence and lost connections."""
 
 import asyncio
+import contextlib
 import math
 import random
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ import structlog
 
 from chatbot_operator.clock import Clock
 from chatbot_operator.constants import LABEL_INSTANCE
-from chatbot_operator.errors import Forbidden, Gone, KubeError, Throttled
+from chatbot_operator.errors import Forbidden, Gone, KubeError, Throttled, Unavailable
 from chatbot_operator.kube.client import SILENCE_SECONDS, WATCH_SECONDS, KubeClient
 from chatbot_operator.kube.project import key_of_live
 from chatbot_operator.kube.store import version_number
@@ -24,6 +25,24 @@ HEALTHY_SECONDS: Final = 5.0
 """A watch that lived this long resets the back-off."""
 
 _log = structlog.get_logger(__name__)
+
+
+class Recovery:
+    """Lets streams that wait out an outage go on as soon as one of them gets through: each would wait for up to 45 s more."""
+
+    def __init__(self) -> None:
+        self._told = asyncio.Event()
+
+    def tell(self) -> None:
+        """Say that the API server answers again."""
+        self._told.set()
+        self._told = asyncio.Event()
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait so long, or until somebody tells; return whether somebody did."""
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(self._told.wait(), seconds)
+        return False
 
 
 class Sink(Protocol):
@@ -58,6 +77,7 @@ class Stream:
         silence_seconds: float = SILENCE_SECONDS,
         turn: asyncio.Lock | None = None,
         heard: Callable[[], None] = lambda: None,
+        recovery: Recovery | None = None,
     ) -> None:
         self._client = client
         self._clock = clock
@@ -68,6 +88,7 @@ class Stream:
         self._watch_seconds = watch_seconds
         self._silence_seconds = silence_seconds
         self._heard = heard
+        self._recovery = recovery or Recovery()
         self._turn = turn or asyncio.Lock()
         """Held while listing: streams that share it list one after the other, so that at most one page is in memory."""
         self._version = ""
@@ -91,7 +112,7 @@ class Stream:
         """
         delay, failures = FIRST_DELAY, 0
         while True:
-            began = self._clock.monotonic()
+            began, away = self._clock.monotonic(), False
             try:
                 if not self._version:
                     async with self._turn:
@@ -106,14 +127,25 @@ class Stream:
                 self._complain(error)
                 self.refused = isinstance(error, Forbidden) and not self.synced.is_set()
                 failures += 1
+                away = isinstance(error, Unavailable) and error.status is None
                 if failures > 1:
                     self._version = ""
                 wait = max(delay, error.retry_after) if isinstance(error, Throttled) else delay
             if self._clock.monotonic() - began >= HEALTHY_SECONDS:
                 delay, failures = FIRST_DELAY, min(failures, 1)
-            if wait:
-                await asyncio.sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311 jitter against herds, not a secret
+            if wait and await self._pause(wait * random.uniform(0.5, 1.5), away=away):  # noqa: S311 jitter against herds, not a secret
+                delay = FIRST_DELAY
+            elif wait:
                 delay = min(delay * 2, LAST_DELAY)
+
+    async def _pause(self, seconds: float, *, away: bool) -> bool:
+        """Wait; return whether the wait was cut short because the API server that gave no answer is back."""
+        if away and await self._recovery.wait(seconds):
+            await asyncio.sleep(FIRST_DELAY * random.random())  # noqa: S311 jitter against herds, not a secret
+            return True
+        if not away:
+            await asyncio.sleep(seconds)
+        return False
 
     async def _list(self) -> None:
         """Replace everything by a consistent list. Secrets are listed with their values, which the sink hashes at once."""
@@ -170,6 +202,8 @@ class Stream:
         self.last_activity = self._clock.monotonic()
         self._heard()
         if self._complaint:
+            if self._complaint == Unavailable.reason:
+                self._recovery.tell()
             self._complaint = ""
             _log.info("watch.recovered", kind=self._kind, namespace=self._namespace)
 

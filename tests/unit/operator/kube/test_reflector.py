@@ -8,9 +8,10 @@ from typing import Any, cast
 import pytest
 
 from chatbot_operator.constants import LABEL_INSTANCE, LABEL_INSTANCE_UID
-from chatbot_operator.errors import Forbidden
+from chatbot_operator.errors import Forbidden, Unavailable
 from chatbot_operator.kube.client import KubeClient, Page, WatchEvent
 from chatbot_operator.kube.reflector import Reflectors
+from chatbot_operator.kube.stream import FIRST_DELAY
 from chatbot_operator.model.objects import ObjectKey
 from tests.unit.operator.kube.lives import FakeClock
 
@@ -20,6 +21,7 @@ class Api:
 
     def __init__(self) -> None:
         self.refused: set[tuple[str, str]] = set()
+        self.away = False
         self.told = asyncio.Condition()
         self.secret: dict[str, Any] | None = None
         self.reads = 0
@@ -27,6 +29,8 @@ class Api:
     def _begin(self, kind: str, namespace: str) -> None:
         if {(kind, namespace), ("*", namespace)} & self.refused:
             raise Forbidden("no", target=f"{kind} list")
+        if self.away:
+            raise Unavailable("no answer", target=f"{kind} list")
 
     async def list_pages(self, kind: str, namespace: str = "", **_: Any) -> AsyncIterator[Page]:
         self._begin(kind, namespace)
@@ -161,3 +165,15 @@ async def test_a_secret_whose_values_nobody_brings_is_read(api: Api, announced: 
         while not api.reads:  # noqa: ASYNC110 - the stream tells nobody
             await asyncio.sleep(0.01)
         assert reflectors.own_secret("a", "shop-db", "uid-1") is not None
+
+
+async def test_one_watch_that_gets_through_after_an_outage_lets_all_others_try_at_once(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The first wait is short and every later one endless: without a word of the others nobody would come back in this test.
+    monkeypatch.setattr("chatbot_operator.kube.stream.LAST_DELAY", 3600.0)
+    waits = iter([*[0.02] * 11, 0.05])
+    monkeypatch.setattr("chatbot_operator.kube.stream.random.uniform", lambda *_: next(waits, 3600.0) / FIRST_DELAY)
+    api.away = True
+    async with running(api, FakeClock(), "a") as reflectors, asyncio.timeout(10):
+        await asyncio.sleep(0.04)
+        api.away = False
+        await reflectors.wait_synced()
