@@ -5,18 +5,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from pydantic import ValidationError
-
 from chatbot_operator.api.v1alpha1.backup import ChatbotBackupSpec, ChatbotBackupStatus
+from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec
+from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus
 from chatbot_operator.clock import Clock
 from chatbot_operator.constants import ANNOTATION_RECONCILE_AT, LABEL_BACKUP, LABEL_COMPONENT
 from chatbot_operator.desired import names
 from chatbot_operator.desired.references import own_secret_names, uses_of
 from chatbot_operator.engine.instances import InstanceStore
 from chatbot_operator.engine.passes import KindOfPass
-from chatbot_operator.engine.snapshot import Children, Secrets, identity_of, parse_spec, parse_status, tell_problems
+from chatbot_operator.engine.snapshot import Children, Secrets, identity_of, parse_spec, parse_status
 from chatbot_operator.engine.store import NamespacedName, ObjectStore, Summary, Tracked
-from chatbot_operator.errors import StatusUnreadable
 from chatbot_operator.machines.backoff import parse_due
 from chatbot_operator.machines.backup import Turn, read_turn
 from chatbot_operator.model.backup import BackupSnapshot, InstanceView
@@ -73,10 +72,12 @@ class BackupStore(ObjectStore[BackupMarks]):
 
 def summarize(metadata: Mapping[str, Any], spec: Mapping[str, Any], status: Mapping[str, Any]) -> Summary[BackupMarks]:
     """Return what is known of one version."""
-    turn = read_turn(status) if metadata["deletionTimestamp"] is None else Turn(False)
+    turn = read_turn(status)
     asked = metadata["annotations"].get(ANNOTATION_RECONCILE_AT)
     handled = asked in (None, status.get("lastHandledReconcileAt"))
-    if not handled and metadata["deletionTimestamp"] is None and turn != Turn(True):
+    if metadata["deletionTimestamp"] is not None:
+        turn = Turn(False)
+    elif not handled and turn != Turn(True):
         turn = Turn(_has_failed(status))
     instance = (spec.get("instanceRef") or {}).get("name", "")
     return Summary(not turn.wants and handled, BackupMarks(instance, metadata["creationTimestamp"], turn))
@@ -118,25 +119,26 @@ class BackupObserver:
             KubeError: A referenced Secret could not be read.
         """
         body = held.read()
-        spec, spec_error = _parse_spec(body["spec"])
+        spec, spec_error = parse_spec(ChatbotBackupSpec, body["spec"])
         name = spec.instance_ref.name if spec else ""
         found = self._instances.get(NamespacedName(key.namespace, name))
         instance = _view(found.read()) if found is not None else None
         children = self._children.children(key.namespace, name)
-        waiting = self._store.waiting(NamespacedName(key.namespace, name), self._clock.now())
+        now = self._clock.now()
+        waiting = self._store.waiting(NamespacedName(key.namespace, name), now)
         before = waiting[: waiting.index(key.name)] if key.name in waiting else waiting
         return BackupSnapshot(
             identity=identity_of(body, KIND),
             spec=spec,
             spec_error=spec_error,
-            status=_parse_status(body["status"]),
+            status=parse_status(ChatbotBackupStatus, body["status"]),
             instance=instance,
             children=_own(key, children),
             secrets=await self._read_secrets(key.namespace, name, instance),
             ahead=tuple(dict.fromkeys((*_at_work(key, children), *before))),
             migrating=_is_migrating(children),
             operator=self._operator,
-            now=self._clock.now(),
+            now=now,
             failures=failures,
         )
 
@@ -181,19 +183,6 @@ def _is_migrating(children: Mapping[ObjectKey, ChildState]) -> bool:
 
 def _view(body: Mapping[str, Any]) -> InstanceView:
     metadata = body["metadata"]
-    spec, _ = parse_spec(body["spec"])
-    return InstanceView(metadata["uid"], metadata["deletionTimestamp"] is not None, spec, parse_status(body["status"]))
-
-
-def _parse_spec(spec: Mapping[str, Any]) -> tuple[ChatbotBackupSpec | None, str]:
-    try:
-        return ChatbotBackupSpec.model_validate(spec), ""
-    except ValidationError as error:
-        return None, tell_problems(error)
-
-
-def _parse_status(status: Mapping[str, Any]) -> ChatbotBackupStatus:
-    try:
-        return ChatbotBackupStatus.model_validate(status)
-    except ValidationError as error:
-        raise StatusUnreadable(f"the status can't be read ({tell_problems(error)}); a newer operator may have written it") from None
+    spec, _ = parse_spec(ChatbotInstanceSpec, body["spec"])
+    status = parse_status(ChatbotInstanceStatus, body["status"])
+    return InstanceView(metadata["uid"], metadata["deletionTimestamp"] is not None, spec, status)

@@ -3,22 +3,21 @@
 from collections.abc import Sequence
 
 from chatbot_operator.api.v1alpha1.instance import Lifecycle
-from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus, JobStatus, RetryStatus
+from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus
 from chatbot_operator.constants import ANNOTATION_APPLY_UPDATE, ANNOTATION_RECONCILE_AT
 from chatbot_operator.desired import names
 from chatbot_operator.desired.inputs import Claim, Inputs, Observed
 from chatbot_operator.desired.plan import render_plan
-from chatbot_operator.machines.backoff import parse_time
 from chatbot_operator.machines.conditions import Conditions
 from chatbot_operator.machines.convergence import Convergence, decide_convergence
 from chatbot_operator.machines.deletion import decide_deletion, decide_finalizer
+from chatbot_operator.machines.jobs import decide_outcome
 from chatbot_operator.machines.retry import RetryCase, decide_retry
 from chatbot_operator.machines.status import derive_status
 from chatbot_operator.machines.steady import Steady, decide_steady
 from chatbot_operator.machines.world import World
 from chatbot_operator.model.decision import Decision
 from chatbot_operator.model.effect import Apply, CreateSecret, Effect, SetFinalizer
-from chatbot_operator.model.outcome import Outcome
 from chatbot_operator.model.plan import Plan
 from chatbot_operator.model.snapshot import Snapshot
 from chatbot_operator.model.verdict import Verdict
@@ -44,7 +43,7 @@ def decide(snapshot: Snapshot) -> Decision:
     retry = decide_retry(case, _guard(decide_finalizer(snapshot, snapshot.spec), [*steady.secrets.effects, *convergence.effects]))
     version = _operator_version(snapshot, plan, convergence)
     derived = derive_status(world, steady, convergence, retry.state, version)
-    return Decision(derived.status, (*retry.effects, *derived.events), _outcome(snapshot, steady.jobs, retry.state))
+    return Decision(derived.status, (*retry.effects, *derived.events), decide_outcome(snapshot.now, steady.jobs, retry.state))
 
 
 def _inputs(world: World, steady: Steady) -> Inputs:
@@ -95,17 +94,6 @@ def _operator_version(snapshot: Snapshot, plan: Plan, convergence: Convergence) 
     return recorded if plan.untouched and recorded is not None else running
 
 
-def _outcome(snapshot: Snapshot, jobs: Sequence[JobStatus], retry: RetryStatus | None) -> Outcome:
-    """Return when to look again without being woken: at the next attempt of a Job or of a refused object.
-
-    An attempt that is due and was not made waits for something else, such as the end of hibernation, which wakes by itself.
-    """
-    times = [parse_time(job.next_time) for job in jobs if job.outcome == "Failed"]
-    times += [parse_time(retry.next_time)] if retry is not None else []
-    waits = [(moment - snapshot.now).total_seconds() for moment in times if moment is not None and moment > snapshot.now]
-    return Outcome(requeue_after=min(waits, default=None), error=retry is not None)
-
-
 def _guard(finalizer: Sequence[SetFinalizer], effects: Sequence[Effect]) -> list[Effect]:
     """Return all effects; nothing that outlives the instance is made before the finalizer is there that would take it away again."""
     if not any(change.present for change in finalizer):
@@ -135,7 +123,7 @@ def _decide_end(snapshot: Snapshot) -> Decision:
     events = conditions.events() if not snapshot.namespace_terminating else ()
     handled = identity.annotations.get(ANNOTATION_RECONCILE_AT, snapshot.status.last_handled_reconcile_at)
     status = _with_conditions(snapshot, conditions).model_copy(update={"retry": decided.retry, "last_handled_reconcile_at": handled})
-    return Decision(status, (*decided.effects, *events), _outcome(snapshot, (), decided.retry))
+    return Decision(status, (*decided.effects, *events), decide_outcome(snapshot.now, (), decided.retry))
 
 
 def _decide_invalid(snapshot: Snapshot) -> Decision:

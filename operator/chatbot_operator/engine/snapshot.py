@@ -1,10 +1,11 @@
 """Gathers, once and before anything is decided, all that a pass knows of one instance."""
 
 from collections.abc import Collection, Container, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pydantic import ValidationError
 
+from chatbot_operator.api.v1alpha1.common import ApiModel, StatusModel
 from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec
 from chatbot_operator.api.v1alpha1.instance_status import ChatbotInstanceStatus
 from chatbot_operator.clock import Clock
@@ -16,6 +17,9 @@ from chatbot_operator.engine.store import NamespacedName
 from chatbot_operator.errors import StatusUnreadable
 from chatbot_operator.model.objects import ChildState, ObjectKey
 from chatbot_operator.model.snapshot import EffectFailure, Identity, OperatorFacts, SecretFacts, Snapshot
+
+SpecT = TypeVar("SpecT", bound=ApiModel)
+StatusT = TypeVar("StatusT", bound=StatusModel)
 
 MAX_PROBLEMS = 5
 """Validation errors that are named; more would not fit a condition."""
@@ -93,9 +97,9 @@ class Observer:
         """
         body = instance.read()
         identity = identity_of(body)
-        spec, spec_error = parse_spec(body["spec"])
+        spec, spec_error = parse_spec(ChatbotInstanceSpec, body["spec"])
         children = self._children.children(key.namespace, key.name)
-        status = parse_status(body["status"])
+        status = parse_status(ChatbotInstanceStatus, body["status"])
         ending = identity.deleting or _is_refused(status, failures) or _claim_goes(identity, status, children)
         return Snapshot(
             identity=identity,
@@ -159,28 +163,27 @@ def identity_of(body: Mapping[str, Any], kind: str = "ChatbotInstance") -> Ident
     )
 
 
-def parse_spec(spec: Mapping[str, Any]) -> tuple[ChatbotInstanceSpec | None, str]:
+def parse_spec(kind: type[SpecT], spec: Mapping[str, Any]) -> tuple[SpecT | None, str]:
     """Return the spec, or None and what is wrong with it, naming fields but never their values."""
     try:
-        return ChatbotInstanceSpec.model_validate(spec), ""
+        return kind.model_validate(spec), ""
     except ValidationError as error:
-        return None, tell_problems(error)
+        return None, _problems(error)
 
 
-def parse_status(status: Mapping[str, Any]) -> ChatbotInstanceStatus:
+def parse_status(kind: type[StatusT], status: Mapping[str, Any]) -> StatusT:
     """Return the status; fields of a newer operator are kept.
 
     Raises:
         StatusUnreadable: A known field has a form that this version does not know.
     """
     try:
-        return ChatbotInstanceStatus.model_validate(status)
+        return kind.model_validate(status)
     except ValidationError as error:
-        raise StatusUnreadable(f"the status can't be read ({tell_problems(error)}); a newer operator may have written it") from None
+        raise StatusUnreadable(f"the status can't be read ({_problems(error)}); a newer operator may have written it") from None
 
 
-def tell_problems(error: ValidationError) -> str:
-    """Return what is wrong, naming fields but never their values."""
+def _problems(error: ValidationError) -> str:
     found = error.errors(include_url=False, include_context=False, include_input=False)
     named = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in found[:MAX_PROBLEMS]]
     more = f" and {len(found) - MAX_PROBLEMS} more" if len(found) > MAX_PROBLEMS else ""

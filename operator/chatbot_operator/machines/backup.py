@@ -11,7 +11,7 @@ stored  | succeeded       | nothing ever again                     | True       
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from chatbot_operator.api.v1alpha1.backup import Archive, ChatbotBackupSpec, ChatbotBackupStatus
 from chatbot_operator.api.v1alpha1.instance import ChatbotInstanceSpec, Lifecycle, Mode
 from chatbot_operator.api.v1alpha1.instance_status import JobStatus
-from chatbot_operator.constants import ANNOTATION_RECONCILE_AT, LABEL_COMPONENT
+from chatbot_operator.constants import ANNOTATION_RECONCILE_AT
 from chatbot_operator.desired import names
 from chatbot_operator.desired.backup import Run, job_name, object_key, render_job
 from chatbot_operator.desired.inputs import Inputs
@@ -27,14 +27,13 @@ from chatbot_operator.desired.metadata import digest
 from chatbot_operator.desired.references import uses_of
 from chatbot_operator.machines.backoff import format_time, parse_due, parse_time
 from chatbot_operator.machines.conditions import Conditions
-from chatbot_operator.machines.jobs import JobCase, JobDecision, decide_job, fail, find_surplus, judge_failed
+from chatbot_operator.machines.jobs import JobCase, JobDecision, decide_job, decide_outcome, fail, find_surplus, judge_failed
 from chatbot_operator.machines.retry import RetryCase, decide_retry, judge_refusals
 from chatbot_operator.model.backup import BackupSnapshot, InstanceView
 from chatbot_operator.model.decision import Decision
 from chatbot_operator.model.effect import Apply, Delete
 from chatbot_operator.model.fingerprint import fingerprint
-from chatbot_operator.model.objects import ObjectKey
-from chatbot_operator.model.outcome import Outcome
+from chatbot_operator.model.objects import ChildState, ObjectKey
 from chatbot_operator.model.targets import IDLE
 from chatbot_operator.model.verdict import OK, Verdict, stop, wait
 from chatbot_operator.model.verdict import Decision as Choice
@@ -68,13 +67,13 @@ class _Step:
 
 def decide_backup(snapshot: BackupSnapshot) -> Decision:
     """Decide one pass over a backup."""
-    conditions = Conditions(snapshot.status.conditions, snapshot.identity.generation, snapshot.now)
     if snapshot.identity.deleting:
         return Decision(snapshot.status)
+    conditions = Conditions(snapshot.status.conditions, snapshot.identity.generation, snapshot.now)
     if snapshot.spec is None:
         conditions.put("Succeeded", None, "InvalidSpec", snapshot.spec_error)
         conditions.put("Verified", None, "InvalidSpec", snapshot.spec_error)
-        return Decision(_with(snapshot, conditions), conditions.events())
+        return Decision(_with(snapshot, snapshot.status, conditions), conditions.events())
     made = _make(snapshot, snapshot.spec)
     status = _take_in(snapshot, made)
     proved = _prove(snapshot, snapshot.spec, status)
@@ -87,24 +86,16 @@ def decide_backup(snapshot: BackupSnapshot) -> Decision:
     asked = snapshot.identity.annotations.get(ANNOTATION_RECONCILE_AT, status.last_handled_reconcile_at)
     handled = status.last_handled_reconcile_at if any(job.outcome == "Failed" for job in jobs) else asked
     status = status.model_copy(update={"jobs": jobs, "retry": retry.state, "last_handled_reconcile_at": handled})
-    times = [parse_time(job.next_time) for job in jobs if job.outcome == "Failed"]
-    times += [parse_time(retry.state.next_time)] if retry.state is not None else []
-    waits = [(moment - snapshot.now).total_seconds() for moment in times if moment is not None and moment > snapshot.now]
     over = any(job.name == names.BACKUP_VERIFY and job.outcome == "Succeeded" for job in jobs)
-    outcome = Outcome(requeue_after=min(waits, default=None), error=retry.state is not None, over=over)
-    return Decision(
-        status.model_copy(update={"observed_generation": snapshot.identity.generation, "conditions": conditions.result()}),
-        (*retry.effects, *conditions.events()),
-        outcome,
-    )
+    outcome = replace(decide_outcome(snapshot.now, jobs, retry.state), over=over)
+    return Decision(_with(snapshot, status, conditions), (*retry.effects, *conditions.events()), outcome)
 
 
 def _tidy(snapshot: BackupSnapshot) -> list[Delete]:
-    """Return the deletion of ended Jobs that are too many, of those whose last result is in the status that was read."""
-    recorded = {job.name for job in snapshot.status.jobs if job.outcome}
+    """Return the deletion of ended Jobs that are too many."""
     jobs = [child for child in snapshot.children.values() if child.key.kind == "Job"]
-    surplus = [find_surplus(job for job in jobs if job.labels.get(LABEL_COMPONENT) == name) for name in sorted(recorded)]
-    return [Delete(job.key, job.uid) for job in jobs if any(job.key in keys for keys in surplus)]
+    surplus = find_surplus(jobs, snapshot.status.jobs)
+    return [Delete(job.key, job.uid) for job in jobs if job.key in surplus]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +176,7 @@ def _run(snapshot: BackupSnapshot, spec: ChatbotBackupSpec, component: str, stat
     """Decide the next step of a Job. One that is at work is followed to its end, whatever became of the instance meanwhile."""
     key = digest([snapshot.identity.uid, component], size=5)
     attempt = state.attempt if state is not None and state.key == key else 1
-    child = snapshot.children.get(ObjectKey("Job", snapshot.identity.namespace, job_name(component, key, attempt)))
+    child = _child(snapshot, component, key, attempt)
     recorded = state is not None and bool(state.outcome)
     if child is None or recorded:
         may = _may_start(snapshot, component)
@@ -203,7 +194,7 @@ def _run(snapshot: BackupSnapshot, spec: ChatbotBackupSpec, component: str, stat
         requested=snapshot.requested,
     )
     decided = decide_job(case)
-    made = snapshot.children.get(ObjectKey("Job", snapshot.identity.namespace, job_name(component, key, decided.state.attempt)))
+    made = _child(snapshot, component, key, decided.state.attempt)
     effects = _render(snapshot, spec, component, decided.state) if decided.wanted and made is None else ()
     return _settle(snapshot, component, decided, effects)
 
@@ -234,7 +225,7 @@ def _judge_report(snapshot: BackupSnapshot, report: Mapping[str, Any]) -> Verdic
 
 def _name_deadline(snapshot: BackupSnapshot, component: str, state: JobStatus) -> JobStatus:
     """Return the state of a Job that Kubernetes ended for its time, which its pod could not report, by that name."""
-    child = snapshot.children.get(ObjectKey("Job", snapshot.identity.namespace, job_name(component, state.key, state.attempt)))
+    child = _child(snapshot, component, state.key, state.attempt)
     if state.reason != "ResultUnreadable" or child is None or child.details.get("ended") != "DeadlineExceeded":
         return state
     told = "the Job was not done in its time; make a backup with a longer timeoutSeconds"
@@ -277,12 +268,11 @@ def _render(snapshot: BackupSnapshot, spec: ChatbotBackupSpec, component: str, s
         operator=snapshot.operator,
         secrets=snapshot.secrets,
     )
-    place = snapshot.status.archive.object_key if snapshot.status.archive else object_key(instance.uid, identity.uid)
     known = snapshot.status.archive
     run = Run(
         identity.name,
         identity.uid,
-        place,
+        known.object_key if known else object_key(instance.uid, identity.uid),
         state.key,
         state.attempt,
         spec.timeout_seconds,
@@ -319,6 +309,10 @@ def _archive(report: Mapping[str, Any]) -> Archive | None:
     return None
 
 
+def _child(snapshot: BackupSnapshot, component: str, key: str, attempt: int) -> ChildState | None:
+    return snapshot.children.get(ObjectKey("Job", snapshot.identity.namespace, job_name(component, key, attempt)))
+
+
 def _job(snapshot: BackupSnapshot, name: str) -> JobStatus | None:
     return next((job for job in snapshot.status.jobs if job.name == name), None)
 
@@ -336,5 +330,5 @@ def _judge(conditions: Conditions, status: ChatbotBackupStatus, made: Verdict, p
     conditions.judge("Verified", proved)
 
 
-def _with(snapshot: BackupSnapshot, conditions: Conditions) -> ChatbotBackupStatus:
-    return snapshot.status.model_copy(update={"observed_generation": snapshot.identity.generation, "conditions": conditions.result()})
+def _with(snapshot: BackupSnapshot, status: ChatbotBackupStatus, conditions: Conditions) -> ChatbotBackupStatus:
+    return status.model_copy(update={"observed_generation": snapshot.identity.generation, "conditions": conditions.result()})

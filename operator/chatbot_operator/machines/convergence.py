@@ -13,7 +13,7 @@ template changed by a newer operator| pending, until the instance holds a slot; 
 a Job                               | never changed; taken away while it can't begin and another is wanted, or when newer ones have ended
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -166,17 +166,8 @@ def _unwanted(world: World, plan: Plan) -> list[ChildState]:
     """Return what is ours, no longer wanted and not held. The owner proves that we made it: `kubectl expose` copies all labels."""
     wanted = {key_of(manifest) for stage in plan.stages for manifest in stage.manifests}
     ours = [child for key, child in sorted(world.snapshot.children.items()) if key not in wanted and child.owner_uid == world.uid]
-    surplus = _surplus(world, ours)
+    surplus = find_surplus([child for child in ours if child.key.kind == "Job"], world.snapshot.status.jobs)
     return [child for child in ours if child.key in surplus or _is_pruned(world, plan, child)]
-
-
-def _surplus(world: World, ours: Sequence[ChildState]) -> frozenset[ObjectKey]:
-    """Return the ended Jobs that are too many, of components whose last result is in the status that was read: nothing is unread then."""
-    recorded = (job.name for job in world.snapshot.status.jobs if job.outcome)
-    found = (
-        find_surplus(child for child in ours if child.key.kind == "Job" and child.labels.get(LABEL_COMPONENT) == name) for name in recorded
-    )
-    return frozenset().union(*found)
 
 
 def _is_pruned(world: World, plan: Plan, child: ChildState) -> bool:

@@ -9,15 +9,17 @@ empty             no readable result        -> Failed/ResultUnreadable, again so
 Failed            any                       -> at its time, or by request: the next attempt
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from chatbot_operator.api.v1alpha1.instance_status import JobStatus
+from chatbot_operator.api.v1alpha1.instance_status import JobStatus, RetryStatus
+from chatbot_operator.constants import LABEL_COMPONENT
 from chatbot_operator.gates.readiness import judge_pods
-from chatbot_operator.machines.backoff import decide_delay, format_time, parse_due
+from chatbot_operator.machines.backoff import decide_delay, format_time, parse_due, parse_time
 from chatbot_operator.model.objects import ChildState, ObjectKey
+from chatbot_operator.model.outcome import Outcome
 from chatbot_operator.model.verdict import OK, Verdict, stop, wait
 
 _AGAIN: Final = frozenset(
@@ -92,14 +94,30 @@ def fail(state: JobStatus, reason: str, message: str, now: datetime, uid: str) -
     )
 
 
-def find_surplus(jobs: Iterable[ChildState]) -> frozenset[ObjectKey]:
+def find_surplus(jobs: Sequence[ChildState], states: Iterable[JobStatus]) -> frozenset[ObjectKey]:
     """Return which ended Jobs are too many, the oldest first to go: a database that is away for a day fails hundreds of attempts.
 
     Args:
-        jobs: Those of one component whose results are all recorded.
+        jobs: Those that may go.
+        states: As they were read. Only Jobs whose last result is recorded there are judged: nothing is unread then.
     """
-    ended = sorted((job for job in jobs if job.health.terminal and not job.deleting), key=lambda job: job.details.get("startTime", ""))
-    return frozenset(job.key for job in ended[:-_HISTORY])
+    found: set[ObjectKey] = set()
+    for state in states:
+        mine = (job for job in jobs if state.outcome and job.labels.get(LABEL_COMPONENT) == state.name)
+        ended = sorted((job for job in mine if job.health.terminal and not job.deleting), key=lambda job: job.details.get("startTime", ""))
+        found.update(job.key for job in ended[:-_HISTORY])
+    return frozenset(found)
+
+
+def decide_outcome(now: datetime, jobs: Iterable[JobStatus], retry: RetryStatus | None) -> Outcome:
+    """Return when to look again without being woken: at the next attempt of a Job or of a refused object.
+
+    An attempt that is due and was not made waits for something else, such as the end of hibernation, which wakes by itself.
+    """
+    times = [parse_time(job.next_time) for job in jobs if job.outcome == "Failed"]
+    times += [parse_time(retry.next_time)] if retry is not None else []
+    waits = [(moment - now).total_seconds() for moment in times if moment is not None and moment > now]
+    return Outcome(requeue_after=min(waits, default=None), error=retry is not None)
 
 
 def _decide_seen(case: JobCase, state: JobStatus, child: ChildState) -> JobDecision:
